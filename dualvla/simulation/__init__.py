@@ -1,0 +1,1 @@
+"""Simulation: environments, assets, scripted expert, rollouts in worker processes."""
