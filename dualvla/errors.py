@@ -15,3 +15,9 @@ class UserError(Exception):
         self.what, self.where, self.fix = what, where, fix
         text = what if where is None else f"{where}: {what}"
         super().__init__(text if fix is None else f"{text} -> {fix}")
+
+
+class QualityError(UserError):
+    """A stage's output failed its quality gate; a repeated run would fail again."""
+
+    exit_code = 3

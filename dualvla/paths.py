@@ -16,6 +16,7 @@ BENCHMARK = Path("results/benchmark")
 SCORE = Path("results/score")
 REPORT = Path("report")
 CHECKPOINTS = Path(".cache/checkpoints")  # training state, outside DVC
+TIMINGS = Path(".cache/timings")  # what each stage cost last time, outside DVC
 
 
 def model(name: str) -> Path:

@@ -6,7 +6,7 @@ printed at most every `interval` seconds instead.
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -18,12 +18,26 @@ def log(message: str) -> None:
     sys.stdout.flush()
 
 
-def track(items: Iterable[Item], total: int, what: str, interval: float = 10.0) -> Iterator[Item]:
-    """Yield `items` while showing how many of `total` are done and the seconds left."""
+def track(
+    items: Iterable[Item],
+    total: int,
+    what: str,
+    *,
+    interval: float = 10.0,
+    note: Callable[[], str] = str,
+) -> Iterator[Item]:
+    """Yield `items` while showing how many of `total` are done, the seconds left and a note."""
     if sys.stdout.isatty():
-        from rich.progress import track as rich_track
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-        yield from rich_track(items, description=what, total=total)
+        bar = Progress(
+            "{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        )
+        with bar:
+            task = bar.add_task(what, total=total)
+            for item in items:
+                yield item
+                bar.update(task, advance=1, description=f"{what} {note()}".rstrip())
         return
     start = last = time.monotonic()
     for done, item in enumerate(items, start=1):
@@ -31,6 +45,6 @@ def track(items: Iterable[Item], total: int, what: str, interval: float = 10.0) 
         now = time.monotonic()
         if now - last >= interval and done < total:
             left = (now - start) / done * (total - done)
-            log(f"{what}: {done}/{total}, {left:.0f} s left")
+            log(f"{what}: {done}/{total}, {left:.0f} s left {note()}".rstrip())
             last = now
     log(f"{what}: {total}/{total} in {time.monotonic() - start:.1f} s")

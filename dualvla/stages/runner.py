@@ -5,12 +5,14 @@ A stage module is `def main(params, **selection)` plus `run(main)`; it reads and
 """
 
 import argparse
+import datetime
 import os
+import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from dualvla import config, files, progress
+from dualvla import config, files, paths, progress
 from dualvla.errors import UserError
 
 MIN_FREE_GIB = 1.0
@@ -39,9 +41,11 @@ def run(main: Callable[..., None], *selections: str) -> None:
         files.require_space(".", MIN_FREE_GIB)
         # Several processes share the cores: an idle OpenMP pool in each would fight for them.
         os.environ.setdefault("OMP_NUM_THREADS", str(params.threads))
-        start = time.monotonic()
+        started, start = datetime.datetime.now(datetime.UTC), time.monotonic()
         main(params, **arguments)
-        progress.log(f"{name}: done in {time.monotonic() - start:.1f} s")
+        seconds = time.monotonic() - start
+        write_timing(name, arguments, started, seconds)
+        progress.log(f"{name}: done in {seconds:.1f} s")
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
@@ -50,6 +54,34 @@ def run(main: Callable[..., None], *selections: str) -> None:
             raise
         sys.stderr.write(f"error: {error.filename or '.'}: disk full -> free some space\n")
         sys.exit(UserError.exit_code)
+
+
+def write_timing(
+    stage: str, selection: Mapping[str, str], started: datetime.datetime, seconds: float
+) -> None:
+    """Write what this process cost to `.cache/timings/<stage>[@selection].json`, outside DVC.
+
+    Seconds are wall-clock and CPU (this process and its finished children), memory is the peak
+    resident set in MiB of this process and of its largest child. Reports read it; nothing else may,
+    because it differs from run to run.
+    """
+    # Linux counts ru_maxrss in KiB, macOS in bytes.
+    mib = 1024.0 if sys.platform != "darwin" else 1024.0**2
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    timing = {
+        "schema": 1,
+        "stage": stage,
+        "selection": dict(selection),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(cpu, 2),
+        "peak_rss_mib": round(own.ru_maxrss / mib, 1),
+        "peak_rss_child_mib": round(children.ru_maxrss / mib, 1),
+    }
+    files.write_json(paths.TIMINGS / f"{'@'.join([stage, *selection.values()])}.json", timing)
 
 
 DISK_FULL = {28, 122}  # ENOSPC, EDQUOT

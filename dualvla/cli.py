@@ -1,0 +1,238 @@
+"""The `dualvla` command.
+
+It imports nothing heavy and neither Prefect nor DVC: those run as child processes, so that help and
+errors come at once. Bad input ends with one line on standard error and exit code 2, a failed
+quality gate with 3, everything else that fails with 1.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from dualvla.errors import UserError
+
+app = typer.Typer(
+    help="Retrain reasoning VLA models without losing motor skill.\n\n"
+    "Start with: dualvla retrain --profile smoke",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+params_app = typer.Typer(no_args_is_help=True, help="Show params.yaml or patch it with an overlay.")
+app.add_typer(params_app, name="params")
+
+Profile = Annotated[
+    str | None, typer.Option(help="overlay of params/; default: params.yaml as it is")
+]
+
+
+# A terminal line of a run: time, stage, text.
+LOG_FORMAT = {
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_FLOW_RUN_FMT": "%(asctime)s | %(message)s",
+    "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT": "%(asctime)s | %(task_run_name)s | "
+    "%(message)s",
+}
+
+
+@app.command()
+def up() -> None:
+    """Start Prefect and S3 on this machine and wait until they answer.
+
+    Example: dualvla up
+
+    Other ports: DUALVLA_PORT_BASE=24200 dualvla up
+    """
+    from dualvla import stack, workspace
+
+    for name, url in stack.up(workspace.find_root()).items():
+        typer.echo(f"{name:8} {url}")
+
+
+@app.command()
+def down() -> None:
+    """Stop this project's Prefect and S3; what they stored stays.
+
+    Example: dualvla down
+    """
+    from dualvla import stack, workspace
+
+    stopped = stack.down(workspace.find_root())
+    typer.echo(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+@app.command()
+def status(profile: Profile = None) -> None:
+    """Show servers and which stages would run.
+
+    Example: dualvla status --profile smoke
+    """
+    from dualvla import stack, workspace
+
+    plan = workspace.plan(workspace.find_root(), profile)
+    for name, (url, state) in stack.status(plan.root).items():
+        typer.echo(f"{name:8} {url} {state}")
+    if not (plan.folder / "dvc.yaml").is_file():
+        typer.echo(f"profile {plan.profile} has not run yet")
+        return
+    raise typer.Exit(_child(plan, [sys.executable, "-m", "dvc", "status"]))
+
+
+@app.command()
+def retrain(profile: Profile = None) -> None:
+    """Run every stage that changed, with Prefect's UI, and publish the result to S3.
+
+    Example: dualvla retrain --profile smoke
+    """
+    _flow(profile)
+
+
+@app.command()
+def schedule(
+    cron: Annotated[str, typer.Option(help="when, as in crontab, UTC")] = "0 2 * * *",
+    profile: Profile = None,
+) -> None:
+    """Retrain on a schedule: serve a Prefect deployment until stopped.
+
+    Example: dualvla schedule --cron "0 2 * * *"
+    """
+    _flow(profile, "--cron", cron)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def repro(context: typer.Context, profile: Profile = None) -> None:
+    """Run `dvc repro` without any server; further arguments go to DVC.
+
+    Example: dualvla repro --profile smoke
+
+    One stage: dualvla repro -s prune
+    """
+    from dualvla import workspace
+    from dualvla.store import client
+
+    plan = workspace.plan(workspace.find_root(), profile)
+    workspace.write(
+        plan, client.remote_config(client.place(plan.params.store, plan.root), plan.root)
+    )
+    raise typer.Exit(_child(plan, [sys.executable, "-m", "dvc", "repro", *context.args]))
+
+
+@app.command()
+def doctor(profile: Profile = None) -> None:
+    """Check this machine and say how to mend what is missing; exit code 1 if something is.
+
+    Example: dualvla doctor
+    """
+    from dualvla import doctor as checks
+    from dualvla import workspace
+
+    plan = workspace.plan(workspace.find_root(), profile)
+    findings = checks.examine(plan)
+    for finding in findings:
+        typer.echo(f"{finding.state:5} {finding.name:8} {finding.detail}")
+        if finding.fix:
+            typer.echo(f"{'':14} -> {finding.fix}")
+    raise typer.Exit(int(any(finding.state == "bad" for finding in findings)))
+
+
+@app.command()
+def report(
+    profile: Profile = None,
+    show: Annotated[bool, typer.Option("--open", help="open it in a browser")] = False,
+) -> None:
+    """Print where the report of the last run lies.
+
+    Example: dualvla report --profile smoke --open
+    """
+    from dualvla import paths, workspace
+
+    plan = workspace.plan(workspace.find_root(), profile)
+    page = plan.folder / paths.REPORT / "index.html"
+    if not page.is_file():
+        fix = f"`dualvla retrain --profile {plan.profile}`"
+        raise UserError("no report yet", where=str(page), fix=fix)
+    typer.echo(str(page))
+    if show:
+        typer.launch(page.as_uri())
+
+
+@params_app.command()
+def show(profile: Profile = None) -> None:
+    """Print the parameters a run would use.
+
+    Example: dualvla params show --profile smoke
+    """
+    import yaml
+
+    from dualvla import workspace
+
+    plan = workspace.plan(workspace.find_root(), profile)
+    typer.echo(yaml.safe_dump(dict(plan.values), sort_keys=False), nl=False)
+
+
+@params_app.command()
+def use(profile: Annotated[str, typer.Argument(help="overlay of params/")]) -> None:
+    """Write params.yaml anew: the default patched with an overlay.
+
+    Example: dualvla params use study
+
+    Back again: dualvla params use default
+    """
+    from dualvla import workspace
+
+    path = workspace.use(workspace.find_root(), profile)
+    typer.echo(f"{path.name} is {profile} now")
+
+
+def _flow(profile: str | None, *more: str) -> NoReturn:
+    """Check the machine, start the servers, become the flow's process."""
+    from dualvla import doctor, stack, workspace
+
+    root = workspace.find_root()
+    plan = workspace.plan(root, profile)
+    doctor.preflight(plan)
+    names = doctor.needed_servers(plan)
+    if names:
+        stack.up(root, names=names)
+    os.environ.update(stack.environment(root))
+    os.environ.update(LOG_FORMAT)
+    arguments = ["--root", str(root), *(["--profile", profile] if profile else []), *more]
+    sys.stdout.flush()
+    # Taking this process's place: a signal reaches the flow without a middleman.
+    os.execv(sys.executable, [sys.executable, "-m", "flows.retrain", "--checked", *arguments])
+
+
+def _child(plan: Any, command: list[str]) -> int:
+    """Run a program in a workspace with this Python first on the path; return its exit code."""
+    from dualvla import workspace
+
+    return subprocess.run(
+        command, cwd=plan.folder, env=workspace.environment(plan), check=False
+    ).returncode
+
+
+def main(command: Callable[[], Any] = app) -> NoReturn:
+    """Entry point: errors meant for the user become one line."""
+    try:
+        command()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        from dualvla.stages.runner import DISK_FULL
+
+        if error.errno not in DISK_FULL:
+            raise
+        typer.echo(f"error: {error.filename or Path.cwd()}: disk full -> free some space", err=True)
+        sys.exit(UserError.exit_code)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

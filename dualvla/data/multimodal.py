@@ -1,0 +1,394 @@
+"""Visual questions with exact short answers, generated from the labels of a rendered scene.
+
+Questions are templates over labels, not a language model's: every answer is right, and held-out
+accuracy is exact match with no judge. What they lack is variety of wording. Two rules keep them
+honest. A question is asked only if its answer is plain to see: the things it names are visible, and
+left, right, near and far differ by a margin. And the wanted answer is drawn before the question, so
+that yes and no are equally likely and neither wording nor the objects named give the answer away.
+
+Directions are the camera's: left and right by u, nearer and farther by v, among things that rest on
+the table or in the sink. Positions are whole percent of image width and height.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dualvla.objects import BY_NAME, OBJECTS, Object
+from dualvla.simulation.scenes import Label, Scene
+
+SEEN = 0.4  # visible share from which a thing is asked about
+GRIPPER_SEEN = 0.3
+MARGIN = 0.06  # share of the image by which two things differ to be left, right, near or far
+CROWDED = 0.11  # share of the image within which a second thing makes a position ambiguous
+OPEN, CLOSED = 0.8, 0.2  # gripper openings from which the words are plain
+EMPTY_SHARE = 0.5  # of the scenes with an empty gripper that may ask what it holds
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about one scene."""
+
+    kind: str
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class View:
+    """A scene as the questions see it."""
+
+    scene: Scene
+    shown: dict[str, Label] = field(init=False)  # objects that are plain to see
+    present: frozenset[str] = field(init=False)  # all objects, seen or not
+    gripper: Label | None = field(init=False)  # where it is plain to see
+
+    def __post_init__(self) -> None:
+        objects = [label for label in self.scene.labels if label.object in BY_NAME]
+        shown = {label.object: label for label in objects if _plain(label, SEEN)}
+        grippers = [label for label in self.scene.labels if label.object == "gripper"]
+        seen = [label for label in grippers if _plain(label, GRIPPER_SEEN)]
+        object.__setattr__(self, "shown", shown)
+        object.__setattr__(self, "present", frozenset(label.object for label in objects))
+        object.__setattr__(self, "gripper", seen[0] if seen else None)
+
+    @property
+    def resting(self) -> dict[str, Label]:
+        """Objects plain to see that stand on the table or in the sink itself."""
+        raised = {self.scene.held, self.scene.placed[0] if self.scene.placed else None}
+        return {name: label for name, label in self.shown.items() if name not in raised}
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Objects in the scene that are not plain to see."""
+        return self.present - set(self.shown)
+
+
+def questions(scene: Scene, count: int, rng: np.random.Generator) -> list[Question]:
+    """Up to `count` different questions about a scene, of as many kinds as it allows."""
+    view = View(scene)
+    asked: dict[str, Question] = {}
+    for _ in range(6):
+        names, weights = list(KINDS), np.array([KINDS[kind][0] for kind in KINDS])
+        order = rng.choice(len(names), size=len(names), replace=False, p=weights / weights.sum())
+        for position in order:
+            question = KINDS[names[position]][1](view, rng)
+            if question is not None:
+                asked.setdefault(question.text, question)
+            if len(asked) == count:
+                return list(asked.values())
+    return list(asked.values())
+
+
+def conversations(scene: Scene, count: int, seed: int) -> list[dict[str, Any]]:
+    """A scene's questions in LLaVA's form; a function of the scene and the seed only."""
+    name = scene.name.removesuffix(".jpg")
+    rng = np.random.default_rng([seed, int(scene.split == "heldout"), scene.index, 1])
+    return [
+        {
+            "id": f"{name}-{number}",
+            "image": scene.name,
+            "scene": name,
+            "kind": question.kind,
+            "conversations": [
+                {"from": "human", "value": f"<image>\n{question.text}"},
+                {"from": "gpt", "value": question.answer},
+            ],
+        }
+        for number, question in enumerate(questions(scene, count, rng))
+    ]
+
+
+def label_rows(scene: Scene) -> Iterator[dict[str, Any]]:
+    """Rows of scenes.parquet; `opening` only in the gripper's."""
+    for label in scene.labels:
+        opening = scene.opening if label.object == "gripper" else None
+        yield {"image": scene.name, "split": scene.split, **vars(label), "opening": opening}
+
+
+def percent(label: Label) -> str:
+    """Position as `34 60`: whole percent of image width and height."""
+    return f"{round(100 * label.u)} {round(100 * label.v)}"
+
+
+def _plain(label: Label, least: float) -> bool:
+    return label.visible >= least and 0 <= label.u <= 1 and 0 <= label.v <= 1
+
+
+def _pick(rng: np.random.Generator, options: Sequence[Any]) -> Any:
+    return options[int(rng.integers(len(options)))]
+
+
+def _coin(rng: np.random.Generator) -> bool:
+    return bool(rng.random() < 0.5)
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"
+
+
+# Directions: words, and by how much one thing lies further that way than another.
+SIDES: dict[str, Callable[[Label, Label], float]] = {
+    "left of": lambda one, other: other.u - one.u,
+    "right of": lambda one, other: one.u - other.u,
+    "nearer than": lambda one, other: one.v - other.v,
+    "farther than": lambda one, other: other.v - one.v,
+}
+MOST = {
+    "leftmost": "left of",
+    "rightmost": "right of",
+    "nearest": "nearer than",
+    "farthest": "farther than",
+}
+
+# What several objects have in common: words for a count, and who counts.
+CLASSES: dict[str, Callable[[Object], bool]] = {
+    "cubes": lambda thing: thing.name.endswith("cube"),
+    "vegetables": lambda thing: thing.category == "vegetable",
+    "green objects": lambda thing: thing.colour == "green",
+    "long objects": lambda thing: thing.shape == "long",
+    "movable objects": lambda thing: thing.movable,
+}
+
+
+def _colour(view: View, rng: np.random.Generator) -> Question | None:
+    """By name it is common knowledge, by place it has to be seen."""
+    if _coin(rng):
+        found = _extreme(view, rng)
+        if found is None:
+            return None
+        most, name = found
+        return Question("colour", f"what colour is the {most} object?", BY_NAME[name].colour)
+    named = [name for name in view.shown if BY_NAME[name].colour not in name]
+    if not named:
+        return None
+    name = _pick(rng, named)
+    return Question("colour", f"what colour is the {name}?", BY_NAME[name].colour)
+
+
+def _count(view: View, rng: np.random.Generator) -> Question | None:
+    words = _pick(rng, list(CLASSES))
+    counted = CLASSES[words]
+    if any(counted(BY_NAME[name]) for name in view.hidden):
+        return None
+    count = sum(counted(BY_NAME[name]) for name in view.shown)
+    return Question("count", f"how many {words} are there?", str(count))
+
+
+def _existence(view: View, rng: np.random.Generator) -> Question | None:
+    absent = [thing.name for thing in OBJECTS if thing.name not in view.present]
+    if not view.shown or not absent:
+        return None
+    wanted = _coin(rng)
+    name = _pick(rng, list(view.shown) if wanted else absent)
+    article = "an" if name[0] in "aeiou" else "a"
+    return Question("existence", f"is there {article} {name}?", _yes(wanted))
+
+
+def _relation(view: View, rng: np.random.Generator) -> Question | None:
+    """Is one thing left of another?"""
+    words, wanted = _pick(rng, list(SIDES)), _coin(rng)
+    things = _along(view, words)
+    pairs = [
+        (one.object, other.object)
+        for one in things
+        for other in things
+        if SIDES[words](one, other) * (1 if wanted else -1) >= MARGIN
+    ]
+    if not pairs:
+        return None
+    one, other = _pick(rng, pairs)
+    return Question("relation", f"is the {one} {words} the {other}?", _yes(wanted))
+
+
+def _neighbour(view: View, rng: np.random.Generator) -> Question | None:
+    """Which object is left of another? Only where that is exactly one."""
+    words = _pick(rng, list(SIDES))
+    things, side = _along(view, words), SIDES[words]
+    if view.hidden:
+        return None
+    options = []
+    for other in things:
+        rest = [one for one in view.shown.values() if one is not other]
+        there = [one for one in rest if side(one, other) > -MARGIN]
+        if len(there) == 1 and side(there[0], other) >= MARGIN and there[0] in things:
+            options.append((there[0].object, other.object))
+    if not options:
+        return None
+    one, other_name = _pick(rng, options)
+    return Question("neighbour", f"which object is {words} the {other_name}?", one)
+
+
+def _most(view: View, rng: np.random.Generator) -> Question | None:
+    found = _extreme(view, rng)
+    if found is None:
+        return None
+    return Question("extreme", f"which object is the {found[0]}?", found[1])
+
+
+def _extreme(view: View, rng: np.random.Generator) -> tuple[str, str] | None:
+    """A word such as leftmost and the object it means, by a margin."""
+    most = _pick(rng, list(MOST))
+    side, things = SIDES[MOST[most]], _along(view, MOST[most])
+    if view.hidden or len(things) < 2 or len(things) < len(view.shown):
+        return None
+    for one in things:
+        if all(side(one, other) >= MARGIN for other in things if other is not one):
+            return most, one.object
+    return None
+
+
+def _along(view: View, words: str) -> list[Label]:
+    """Things that can be compared: depth is plain only among those that stand on one plane."""
+    level = words in ("nearer than", "farther than")
+    return list((view.resting if level else view.shown).values())
+
+
+def _position(view: View, rng: np.random.Generator) -> Question | None:
+    things = list(view.shown.values())
+    if view.gripper is not None and (not things or rng.random() < 0.25):
+        things = [view.gripper]
+    if not things:
+        return None
+    label = _pick(rng, things)
+    return Question("position", f"where is the {label.object}?", percent(label))
+
+
+def _grounding(view: View, rng: np.random.Generator) -> Question | None:
+    """Where is the thing that a description fits; exactly one of the scene's."""
+    options = []
+    for name, label in view.shown.items():
+        thing = BY_NAME[name]
+        for words, fits in _descriptions(thing):
+            if sum(fits(BY_NAME[other]) for other in view.present) == 1:
+                options.append((words, label))
+    if not options:
+        return None
+    words, label = _pick(rng, options)
+    return Question("grounding", f"where is the {words}?", percent(label))
+
+
+def _descriptions(thing: Object) -> list[tuple[str, Callable[[Object], bool]]]:
+    colour, shape, category, use = thing.colour, thing.shape, thing.category, thing.use
+    found: list[tuple[str, Callable[[Object], bool]]] = [
+        (f"{colour} object", lambda other: other.colour == colour),
+        (f"{shape} {colour} object", lambda o: (o.shape, o.colour) == (shape, colour)),
+        (f"object {use}", lambda other: other.use == use),
+    ]
+    if category in ("vegetable", "toy"):
+        found.append(
+            (f"{colour} {category}", lambda o: (o.category, o.colour) == (category, colour))
+        )
+    return found
+
+
+def _point(view: View, rng: np.random.Generator) -> Question | None:
+    """What is at a position; where nothing else is near it."""
+    centres = [label for label in view.scene.labels if label.object in BY_NAME]
+    options = [
+        label
+        for label in view.shown.values()
+        if all(
+            np.hypot(label.u - other.u, label.v - other.v) > CROWDED
+            for other in centres
+            if other is not label
+        )
+    ]
+    if not options:
+        return None
+    label = _pick(rng, options)
+    if rng.random() < 0.25:
+        colour = BY_NAME[label.object].colour
+        return Question("colour", f"what colour is the object at {percent(label)}?", colour)
+    return Question("point", f"what is at {percent(label)}?", label.object)
+
+
+def _knowledge(view: View, rng: np.random.Generator) -> Question | None:
+    """Which object is a vegetable, or is used to stir soup; exactly one of the scene's."""
+    options = []
+    for name in view.shown:
+        thing = BY_NAME[name]
+        same_use = [o for o in view.present if BY_NAME[o].use == thing.use]
+        same_kind = [o for o in view.present if BY_NAME[o].category == thing.category]
+        if len(same_use) == 1:
+            options.append((f"which object is {thing.use}?", name))
+        if len(same_kind) == 1 and thing.category in ("vegetable", "toy", "container"):
+            options.append((f"which object is a {thing.category}?", name))
+    if not options:
+        return None
+    text, name = _pick(rng, options)
+    return Question("knowledge", text, name)
+
+
+def _holding(view: View, rng: np.random.Generator) -> Question | None:
+    held = view.scene.held
+    if view.gripper is None or (held is not None and held not in view.shown):
+        return None
+    if held is None and rng.random() > EMPTY_SHARE:
+        return None
+    return Question("holding", "what is the gripper holding?", held or "nothing")
+
+
+def _gripper(view: View, rng: np.random.Generator) -> Question | None:
+    opening = view.scene.opening
+    if view.gripper is None or CLOSED < opening < OPEN:
+        return None
+    # Open is far more common; ask seldom then, so that the answer is not known beforehand.
+    if opening >= OPEN and rng.random() > 0.15:
+        return None
+    word = "open" if opening >= OPEN else "closed"
+    return Question("gripper", "is the gripper open or closed?", word)
+
+
+def _support(view: View, rng: np.random.Generator) -> Question | None:
+    """What lies on a plate, towel or cube, or in the basket."""
+    placed = view.scene.placed
+    if placed is not None and placed[0] in view.shown and placed[1] in view.present:
+        name, over = placed
+    else:
+        empty = [name for name in view.shown if not BY_NAME[name].movable]
+        held_over = {view.scene.held} & set(view.shown)
+        if placed is not None or not empty or held_over or rng.random() > 0.4:
+            return None
+        name, over = "nothing", _pick(rng, empty)
+    if over == "basket":
+        return Question("support", "what is in the basket?", name)
+    return Question("support", f"what is on the {over}?", name)
+
+
+def _caption(view: View, _: np.random.Generator) -> Question | None:
+    """One sentence: what there is from left to right, and what is going on."""
+    if not view.shown or view.hidden:
+        return None
+    ordered = sorted(view.shown.values(), key=lambda label: label.u)
+    names = [f"{'an' if x.object[0] in 'aeiou' else 'a'} {x.object}" for x in ordered]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    sentence = f"{listed} {'on a table' if view.scene.setting == 'table' else 'in a sink'}"
+    held, placed = view.scene.held, view.scene.placed
+    if held is not None:
+        sentence += f", the gripper holds the {held}"
+    elif placed is not None:
+        where = "in" if placed[1] == "basket" else "on"
+        sentence += f", the {placed[0]} lies {where} the {placed[1]}"
+    return Question("caption", "describe the scene.", sentence)
+
+
+# Weight of each kind among the questions of a scene, and who asks it.
+KINDS: dict[str, tuple[float, Callable[[View, np.random.Generator], Question | None]]] = {
+    "position": (2.0, _position),
+    "relation": (1.5, _relation),
+    "existence": (1.2, _existence),
+    "point": (1.2, _point),
+    "grounding": (1.2, _grounding),
+    "holding": (1.5, _holding),
+    "knowledge": (1.0, _knowledge),
+    "count": (1.0, _count),
+    "colour": (0.8, _colour),
+    "extreme": (0.8, _most),
+    "neighbour": (0.8, _neighbour),
+    "support": (0.8, _support),
+    "gripper": (0.5, _gripper),
+    "caption": (0.5, _caption),
+}

@@ -1,0 +1,287 @@
+"""Closed-loop evaluation on fixed starts: what ran, how it ended, and the rates.
+
+Every model meets the same starts with the same seeds, so that two models can be compared pair by
+pair. All three meanings of success are read from one rollout, because code bases disagree on which
+one counts and a table that mixes them is worthless. An episode that crashed is no failure of the
+policy: it is kept with its error, counted, and left out of every rate.
+
+Rows come in the order of the plan whatever the order in which workers finish, and hold no times:
+seconds would change the bytes of a file that others depend on.
+"""
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dualvla import config
+from dualvla.conventions import ACTION_NAMES, ENVIRONMENT_STATE_NAMES, STATE_NAMES
+from dualvla.errors import UserError
+from dualvla.evaluation import statistics
+from dualvla.simulation import starts as fixed_starts
+from dualvla.simulation.environments import TASKS
+from dualvla.simulation.rollouts import Job, Trajectory
+
+MODES: tuple[config.SuccessMode, ...] = ("last_step", "any_step", "early_stop")
+KEY = ["starts", "task", "start_id"]
+
+_COLUMN = {name: index for index, name in enumerate(ENVIRONMENT_STATE_NAMES)}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One episode to run, and the set of starts it belongs to."""
+
+    starts: str
+    job: Job
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that is kept of a set of episodes."""
+
+    episodes: pd.DataFrame
+    steps: pd.DataFrame
+    seconds: float  # wall-clock time of all decisions
+
+
+def plan(evaluate: config.Evaluate, tasks: Sequence[str], seed: int) -> list[Planned]:
+    """The episodes of an evaluation, the same for every model.
+
+    Args:
+        evaluate: sets of starts, episodes a task, videos a task (of the first set only).
+        tasks: in report order.
+        seed: the run's; an episode's own is a function of it and of the start.
+
+    Raises:
+        UserError: an unknown task or set of starts.
+    """
+    planned = []
+    for name in evaluate.starts:
+        for task in tasks:
+            for index, start in enumerate(
+                fixed_starts.fixed(task, name)[: evaluate.episodes_per_task]
+            ):
+                own = zlib.crc32(f"{seed} {name} {task} {start.id}".encode()) & 0x7FFFFFFF
+                video = name == evaluate.starts[0] and index < evaluate.videos_per_task
+                job = Job(task, start, own, TASKS[task].max_steps, video)
+                planned.append(Planned(name, job))
+    return planned
+
+
+def collect(
+    planned: Sequence[Planned],
+    trajectories: Iterable[Trajectory],
+    watch: Callable[[Planned, Trajectory], None] | None = None,
+) -> Outcome:
+    """Turn trajectories, in any order, into tables in the order of the plan.
+
+    Args:
+        planned: what was asked for.
+        trajectories: one for each planned episode; pictures are dropped as they pass.
+        watch: called with every trajectory, to write its video.
+
+    Raises:
+        RuntimeError: an episode that was not planned, came twice or never came.
+    """
+    places = {_key(item.job): index for index, item in enumerate(planned)}
+    rows: dict[int, tuple[dict[str, Any], pd.DataFrame]] = {}
+    seconds = 0.0
+    for trajectory in trajectories:
+        place = places[_key(trajectory.job)]
+        if place in rows:
+            raise RuntimeError(f"episode {_key(trajectory.job)} came twice")
+        item = planned[place]
+        rows[place] = (episode_row(item.starts, trajectory), step_rows(item.starts, trajectory))
+        seconds += float(np.sum(trajectory.decision_seconds))
+        if watch is not None:
+            watch(item, trajectory)
+    if len(rows) != len(planned):
+        raise RuntimeError(f"{len(planned)} episodes planned, {len(rows)} came back")
+    ordered = [rows[place] for place in range(len(planned))]
+    episodes = pd.DataFrame([row for row, _ in ordered]).astype(EPISODE_TYPES)
+    steps = pd.concat([table for _, table in ordered], ignore_index=True)
+    return Outcome(episodes, steps, seconds)
+
+
+# Nullable types: a crashed episode has neither success nor length.
+EPISODE_TYPES = {
+    **dict.fromkeys(("starts", "task", "start_id", "status", "error"), "string"),
+    "seed": "int64",
+    **dict.fromkeys(MODES, "boolean"),
+    **dict.fromkeys(("first_success", "steps", "decisions", "texts", "tokens"), "Int32"),
+}
+
+
+def episode_row(starts: str, trajectory: Trajectory) -> dict[str, Any]:
+    """One row of episodes.parquet; without success, steps and tokens if the episode crashed."""
+    job = trajectory.job
+    row: dict[str, Any] = dict.fromkeys(EPISODE_TYPES)
+    row |= {"starts": starts, "task": job.task, "start_id": job.start.id, "seed": job.seed}
+    row |= {"status": trajectory.status, "error": trajectory.error or None}
+    if trajectory.status != "ok":
+        return row
+    succeeded = np.flatnonzero(trajectory.environment_states[:, _COLUMN["success"]] > 0.5)
+    texts = [decision for _, decision in trajectory.decisions if decision.tokens]
+    return row | {
+        **success(trajectory.environment_states),
+        "first_success": int(succeeded[0]) if len(succeeded) else None,
+        "steps": len(trajectory.actions),
+        "decisions": len(trajectory.decisions),
+        "texts": len(texts),
+        "tokens": sum(decision.tokens for decision in texts),
+    }
+
+
+def success(environment_states: NDArray[np.floating]) -> dict[config.SuccessMode, bool]:
+    """The three meanings of success of one rollout.
+
+    `last_step`: the task's rule holds after the last step. `any_step`: it holds after some step.
+    `early_stop`: it holds after some step with the object released, where a policy that may stop
+    would stop.
+
+    Args:
+        environment_states: (T + 1, K) conventions.ENVIRONMENT_STATE_NAMES.
+    """
+    holds = environment_states[1:, _COLUMN["success"]] > 0.5
+    released = environment_states[1:, _COLUMN["grasped"]] < 0.5
+    return {
+        "last_step": bool(len(holds) and holds[-1]),
+        "any_step": bool(holds.any()),
+        "early_stop": bool((holds & released).any()),
+    }
+
+
+def step_rows(starts: str, trajectory: Trajectory) -> pd.DataFrame:
+    """Rows of steps.parquet: T + 1 states, the action taken in each (NaN after the last), text.
+
+    `text` is the reasoning in force; `decision` marks steps at which the policy was asked, and
+    `tokens` counts what it wrote there. A crashed episode has no rows.
+    """
+    job = trajectory.job
+    count = len(trajectory.states) if trajectory.status == "ok" else 0
+    decided, tokens = np.zeros(count, bool), np.zeros(count, np.int32)
+    for step, decision in trajectory.decisions if count else []:
+        decided[step], tokens[step] = True, decision.tokens
+    columns: dict[str, Any] = {
+        "starts": pd.Series([starts] * count, dtype="string"),
+        "task": pd.Series([job.task] * count, dtype="string"),
+        "start_id": pd.Series([job.start.id] * count, dtype="string"),
+        "step": np.arange(count, dtype=np.int32),
+        "decision": decided,
+        "tokens": tokens,
+        "text": pd.Series(texts_in_force(trajectory, count), dtype="string"),
+    }
+    actions = np.full((count, len(ACTION_NAMES)), np.nan, np.float32)
+    states = np.zeros((count, len(STATE_NAMES)), np.float32)
+    environment = np.zeros((count, len(ENVIRONMENT_STATE_NAMES)), np.float32)
+    if count:
+        actions[:-1] = trajectory.actions
+        states[:], environment[:] = trajectory.states, trajectory.environment_states
+    columns |= {f"state.{name}": states[:, i] for i, name in enumerate(STATE_NAMES)}
+    columns |= {f"action.{name}": actions[:, i] for i, name in enumerate(ACTION_NAMES)}
+    columns |= {name: environment[:, i] for i, name in enumerate(ENVIRONMENT_STATE_NAMES)}
+    return pd.DataFrame(columns)
+
+
+def texts_in_force(trajectory: Trajectory, count: int) -> list[str | None]:
+    """The reasoning in force at each of the first `count` steps."""
+    texts: list[str | None] = [None] * count
+    for step, decision in trajectory.decisions:
+        texts[step:] = [decision.text] * max(0, count - step)
+    return texts
+
+
+def rates(episodes: pd.DataFrame, mode: str) -> list[dict[str, Any]]:
+    """Success rates of each set of starts: its tasks together (`all`), then each task.
+
+    Rows have starts, task, k, n, errors, rate, low and high; crashed episodes count in `errors`
+    alone.
+    """
+    rows = []
+    for starts, of_starts in episodes.groupby("starts", sort=False):
+        parts = [("all", of_starts), *of_starts.groupby("task", sort=False)]
+        for task, part in parts:
+            rows.append({"starts": str(starts), "task": str(task)} | _rate(part, mode))
+    return rows
+
+
+def summary(outcome: Outcome, mode: config.SuccessMode) -> dict[str, Any]:
+    """Rates in the reported mode, totals in all modes, and what a decision cost."""
+    ran = outcome.episodes[outcome.episodes["status"] == "ok"]
+    decisions = int(ran["decisions"].sum())
+    tokens, texts = int(ran["tokens"].sum()), int(ran["texts"].sum())
+    return {
+        "success_mode": mode,
+        "rates": rates(outcome.episodes, mode),
+        "modes": {name: _rate(outcome.episodes, name) for name in MODES},
+        "decisions": decisions,
+        "tokens_per_decision": tokens / decisions if decisions else None,
+        "texts_per_decision": texts / decisions if decisions else None,
+        "seconds_per_decision": outcome.seconds / decisions if decisions else None,
+    }
+
+
+def compare(first: pd.DataFrame, second: pd.DataFrame, mode: str) -> list[dict[str, Any]]:
+    """Two models on the same starts: exact McNemar and the paired difference.
+
+    Args:
+        first: episodes of one model.
+        second: episodes of another; pairs are matched by `KEY`.
+        mode: success mode compared.
+
+    Returns:
+        a row for each set of starts and each task (`all` first) with n, both, first_only,
+        second_only, neither, left_out (a crash on either side), difference (first minus second),
+        low, high and p.
+
+    Raises:
+        UserError: the two did not run the same episodes with the same seeds.
+    """
+    columns = [*KEY, "seed", "status", mode]
+    merged = first[columns].merge(
+        second[columns], on=KEY, how="outer", indicator="side", validate="one_to_one"
+    )
+    if not ((merged["side"] == "both") & (merged["seed_x"] == merged["seed_y"])).all():
+        fix = "evaluate both with the same starts, tasks and seed"
+        raise UserError("the two models did not run the same episodes", fix=fix)
+    rows = []
+    for starts in first["starts"].unique():
+        part = merged[merged["starts"] == starts]
+        tasks = first.loc[first["starts"] == starts, "task"].unique()
+        for task in ("all", *tasks):
+            chosen = part if task == "all" else part[part["task"] == task]
+            rows.append({"starts": str(starts), "task": str(task)} | _paired(chosen, mode))
+    return rows
+
+
+def _paired(pairs: pd.DataFrame, mode: str) -> dict[str, Any]:
+    usable = pairs[(pairs["status_x"] == "ok") & (pairs["status_y"] == "ok")]
+    one, other = usable[f"{mode}_x"].to_numpy(bool), usable[f"{mode}_y"].to_numpy(bool)
+    counts = {
+        "n": len(usable),
+        "both": int((one & other).sum()),
+        "first_only": int((one & ~other).sum()),
+        "second_only": int((~one & other).sum()),
+        "neither": int((~one & ~other).sum()),
+        "left_out": len(pairs) - len(usable),
+    }
+    if not len(usable):
+        return counts | {"difference": None, "low": -1.0, "high": 1.0, "p": 1.0}
+    difference, low, high = statistics.paired_difference(one, other)
+    p = statistics.mcnemar(counts["first_only"], counts["second_only"])
+    return counts | {"difference": difference, "low": low, "high": high, "p": p}
+
+
+def _rate(episodes: pd.DataFrame, mode: str) -> dict[str, Any]:
+    ran = episodes[episodes["status"] == "ok"]
+    counted = statistics.rate(int(ran[mode].sum()), len(ran))
+    return counted | {"errors": len(episodes) - len(ran)}
+
+
+def _key(job: Job) -> tuple[str, str, int]:
+    return job.task, job.start.id, job.seed

@@ -1,0 +1,199 @@
+"""The policy: a vision-language model, action query tokens after its text, an action expert.
+
+Language and action share the decoder. After the prompt and the optional reasoning text come learned
+query tokens; their last hidden states are the latent action, which the expert turns into a chunk
+by flow matching while it looks at the vision tower's tokens. The tower is frozen after the base
+model's training, so that its output is computed once per picture and every later stage is cheap;
+what is given up is vision that adapts to control.
+
+Legend: B batch, T text, Q queries, N noise samples, H chunk, A action, V image tokens, D width.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+
+from dualvla import conventions, files
+from dualvla.config import ModelShape
+from dualvla.conventions import Convention
+from dualvla.errors import UserError
+from dualvla.models import vlm as vlms
+from dualvla.models.action_expert import ActionExpert
+from dualvla.models.actions import ActionStatistics
+from dualvla.models.processing import Processor, Sequences
+
+ACTION_DIM = 7
+STATE_DIM = 7
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Everything beside the weights."""
+
+    shape: ModelShape
+    statistics: ActionStatistics
+    convention: Convention
+    reasons: bool  # whether the model was trained to write reasoning
+
+
+class VlaPolicy(nn.Module):
+    """Vision-language-action policy."""
+
+    def __init__(self, vlm: PreTrainedModel, processor: Processor, config: PolicyConfig) -> None:
+        super().__init__()
+        self.vlm, self.processor, self.config = vlm, processor, config
+        shape = config.shape
+        tower = vlms.tower(vlm)
+        if tower is not None:
+            tower.requires_grad_(False)
+        width = vlms.width(vlm)
+        self.queries = nn.Parameter(torch.randn(shape.queries, width) * 0.2)
+        self.expert = ActionExpert(
+            width=shape.expert_width,
+            layers=shape.expert_layers,
+            heads=shape.heads,
+            chunk=shape.chunk,
+            action_dim=ACTION_DIM,
+            latent_width=width,
+            vision_width=vlms.vision_width(vlm),
+            vision_tokens=processor.image_tokens,
+            state_dim=STATE_DIM if shape.proprioception else 0,
+        )
+
+    def forward(self, encoded: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
+        """Hidden states of the text (B, T, D) and of the action queries (B, Q, D).
+
+        Args:
+            encoded: vision tower output (B, V, Dv).
+            sequences: left-padded prompts and answers.
+        """
+        embeddings = vlms.embed(self.vlm, sequences.input_ids, vlms.project(self.vlm, encoded))
+        queries = self.queries.to(embeddings.dtype).expand(len(embeddings), -1, -1)
+        mask = torch.cat(
+            [sequences.attention_mask, sequences.attention_mask.new_ones(queries.shape[:2])], 1
+        )
+        hidden = vlms.decoder(self.vlm)(
+            inputs_embeds=torch.cat([embeddings, queries], dim=1),
+            attention_mask=mask,
+            position_ids=vlms.positions(mask),
+            use_cache=False,
+        ).last_hidden_state
+        return hidden[:, : -len(self.queries)], hidden[:, -len(self.queries) :]
+
+    def write(self, folder: Path, *, resolved: dict[str, Any], environment: dict[str, str]) -> None:
+        """Write the model's files into the existing `folder`."""
+        state = {k: v.detach().contiguous().clone() for k, v in self.state_dict().items()}
+        state.pop("vlm.lm_head.weight", None) if self._tied() else None
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        self.processor.save(folder)
+        files.write_json(
+            folder / "config.json",
+            {
+                "model_type": "dualvla_policy",
+                "format": FORMAT,
+                "vlm": self.vlm.config.to_dict(),
+                "shape": self.config.shape.model_dump(),
+                "statistics": self.config.statistics.to_json(),
+                "convention": self.config.convention.to_json(),
+                "reasons": self.config.reasons,
+            },
+        )
+        files.write_json(folder / "params.json", resolved)
+        files.write_json(folder / "environment.json", environment)
+
+    def _tied(self) -> bool:
+        embedding = self.vlm.get_input_embeddings().weight
+        return self.vlm.lm_head.weight.data_ptr() == embedding.data_ptr()
+
+
+def load(folder: Path) -> VlaPolicy:
+    """Load a policy folder strictly.
+
+    Raises:
+        UserError: missing or damaged files, another format, or weights of another shape.
+    """
+    data = files.read_json(folder / "config.json")
+    if data.get("model_type") != "dualvla_policy" or data.get("format") != FORMAT:
+        raise UserError("not a dualvla policy of this version", where=str(folder / "config.json"))
+    vlm_config = dict(data["vlm"])
+    config = AutoConfig.for_model(vlm_config.pop("model_type"), **vlm_config)
+    config._attn_implementation = "eager"
+    policy = VlaPolicy(
+        AutoModelForImageTextToText.from_config(config),
+        Processor.load(folder),
+        PolicyConfig(
+            shape=ModelShape.model_validate(data["shape"]),
+            statistics=ActionStatistics(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in data["statistics"].items()}
+            ),
+            convention=conventions.from_json(data["convention"], str(folder)),
+            reasons=data["reasons"],
+        ),
+    )
+    load_weights(policy, folder / "model.safetensors")
+    return policy.eval()
+
+
+def load_weights(policy: VlaPolicy, path: Path) -> None:
+    """Load weights strictly; a `UserError` names the first that is missing or of another shape."""
+    try:
+        weights = load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(
+            "no weights", where=str(path), fix="run the stage that trains it"
+        ) from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"damaged weights: {error}", where=str(path), fix="train it anew"
+        ) from error
+    own = policy.state_dict()
+    missing = set(own) - set(weights) - {"vlm.lm_head.weight"}
+    wrong = [k for k, v in weights.items() if k not in own or own[k].shape != v.shape]
+    if missing or wrong:
+        first = sorted([*missing, *wrong])[0]
+        fix = "load it with the parameters it was trained with"
+        raise UserError(f"weight {first} is missing or of another shape", where=str(path), fix=fix)
+    policy.load_state_dict(weights, strict=False)
+    policy.vlm.tie_weights()
+
+
+def start_from(base: Path, shape: ModelShape) -> tuple[PreTrainedModel, Processor]:
+    """Vision-language model and processor of a base model folder.
+
+    Raises:
+        UserError: no such model, or one of another shape than `shape` says.
+    """
+    model = vlms.load(base)
+    if shape.vlm == "tiny" and vlms.width(model) != shape.width:
+        raise UserError(
+            f"decoder width {vlms.width(model)} is not model.width {shape.width}",
+            where=str(base),
+            fix="run the stage base_vlm with these parameters",
+        )
+    return model, Processor.load(base)
+
+
+def describe(policy: VlaPolicy) -> str:
+    """Sizes in words, for logs."""
+    total = sum(p.numel() for p in policy.parameters())
+    trained = sum(p.numel() for p in policy.parameters() if p.requires_grad)
+    return f"{total / 1e6:.2f}M parameters, {trained / 1e6:.2f}M trained"
+
+
+def require_shape(model: VlaPolicy, shape: ModelShape, where: Path) -> None:
+    """Raise a `UserError` if a loaded policy has another shape than the parameters say."""
+    stored = model.config.shape.model_dump()
+    for name, value in shape.model_dump().items():
+        if stored[name] != value:
+            raise UserError(
+                f"model.{name} is {stored[name]!r} in the checkpoint, {value!r} in the parameters",
+                where=str(where),
+                fix="run the stages before it with these parameters",
+            )

@@ -1,0 +1,162 @@
+"""The tiny vision tower: a convolution stem whose tokens say where things are.
+
+Pooled image tokens alone leave a tiny policy near half success; what moves a gripper is geometry.
+This tower therefore predicts, for each slot of `objects.SLOTS`, a heat map, and reads off it the
+image position, the 3-D position in the robot base frame, the yaw and whether the slot is there.
+Those numbers travel inside the slot's token, beside learned features, and a coarse grid of image
+tokens follows. The price is that the slots need labels (simulator state) for pre-training; real
+checkpoints bring a vision tower of their own and use none of this.
+
+Legend: B batch, S slots, G grid cells of the heat map, D hidden size.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from dualvla.objects import SLOTS
+
+# Centre and half range of base-frame positions, metres: makes regressed numbers about one.
+WORKSPACE_CENTRE = (0.30, 0.0, 0.08)
+WORKSPACE_SCALE = (0.15, 0.15, 0.10)
+NUMBERS = 9  # u, v, x, y, z, sin, cos, presence, opening
+
+
+class Slots(NamedTuple):
+    """Dense predictions; positions are normalised as the module's constants say."""
+
+    heat: Tensor  # (B, S, G) logits of where the slot's centre is
+    uv: Tensor  # (B, S, 2) image position in [0, 1]
+    xyz: Tensor  # (B, S, 3) base frame, normalised by WORKSPACE_*
+    yaw: Tensor  # (B, S, 2) sine and cosine of the symmetric yaw
+    presence: Tensor  # (B, S) logit
+    opening: Tensor  # (B, S) opening of the gripper, in its slot only
+
+
+class SlotVisionConfig(PretrainedConfig):
+    """Sizes of `SlotVisionModel`."""
+
+    model_type = "dualvla_slot_vision"
+
+    def __init__(
+        self, hidden_size: int = 96, image_size: int = 128, channels: int = 64, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.hidden_size = hidden_size
+        self.image_size = image_size
+        self.channels = channels
+        self.num_hidden_layers = 1
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions around a skip."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.GroupNorm(8, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.gelu(self.first(self.norm(x))))
+
+
+class SlotVisionModel(PreTrainedModel):
+    """Image to slot tokens and grid tokens: (B, 3, H, W) -> (B, S + 16, D)."""
+
+    config_class = SlotVisionConfig
+    base_model_prefix = "slot_vision"
+    main_input_name = "pixel_values"
+    _no_split_modules = ["_Block"]  # noqa: RUF012
+
+    def __init__(self, config: SlotVisionConfig) -> None:
+        super().__init__(config)
+        width, hidden, slots = config.channels, config.hidden_size, len(SLOTS)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width // 2, 5, stride=2, padding=2),
+            nn.GELU(),
+            nn.Conv2d(width // 2, width * 3 // 4, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(width * 3 // 4, width, 3, stride=2, padding=1),
+            _Block(width),
+        )
+        self.down = nn.Sequential(nn.Conv2d(width, width, 3, stride=2, padding=1), _Block(width))
+        self.context = nn.Sequential(
+            nn.Conv2d(width, width, 3, stride=2, padding=1), _Block(width), _Block(width)
+        )
+        self.fuse = nn.Sequential(_Block(width), nn.GroupNorm(8, width), nn.GELU())
+        self.heat = nn.Conv2d(width, slots, 1)
+        self.offset = nn.Conv2d(width, slots * 2, 1)
+        self.slot_embedding = nn.Parameter(torch.randn(slots, hidden) * 0.2)
+        self.slot_mlp = nn.Sequential(
+            nn.Linear(2 * width + 2, 2 * hidden),
+            nn.GELU(),
+            nn.Linear(2 * hidden, hidden),
+            nn.GELU(),
+        )
+        self.numbers = nn.Linear(hidden, NUMBERS - 2)
+        self.slot_out = nn.Linear(hidden, hidden - NUMBERS)
+        self.grid_out = nn.Linear(width * 4, hidden)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keep PyTorch's own initialisation."""
+
+    def dense(self, pixel_values: Tensor) -> tuple[Slots, Tensor, Tensor]:
+        """Slot predictions, slot features (B, S, D) and the coarse grid (B, D, 8, 8)."""
+        fine = self.stem(pixel_values)
+        middle = self.down(fine)
+        coarse = self.context(middle)
+        middle = middle + F.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        fine = self.fuse(fine + F.interpolate(middle, scale_factor=2.0, mode="nearest"))
+        b, _, h, w = fine.shape
+        heat = self.heat(fine).flatten(2).float()  # B S G
+        weights = heat.softmax(-1)
+        rows = (torch.arange(h, device=fine.device) + 0.5) / h
+        columns = (torch.arange(w, device=fine.device) + 0.5) / w
+        centres = torch.stack(
+            [columns.repeat(h), rows.repeat_interleave(w)], dim=-1
+        )  # G 2, u then v
+        offset = self.offset(fine).view(b, len(SLOTS), 2, h * w).transpose(2, 3).float() / h
+        uv = (weights[..., None] * (centres + offset)).sum(2)
+        pooled = weights.to(fine.dtype) @ fine.flatten(2).transpose(1, 2)  # B S D
+        # The middle level adds what surrounds the slot: its yaw, and what occludes it.
+        around = F.grid_sample(
+            middle.float(), uv[:, :, None] * 2 - 1, align_corners=False, padding_mode="border"
+        )[..., 0].transpose(1, 2)
+        features = torch.cat([pooled, around.to(fine.dtype), (uv * 2 - 1).to(fine.dtype)], dim=-1)
+        features = self.slot_mlp(features) + self.slot_embedding
+        numbers = self.numbers(features).float()
+        slots = Slots(
+            heat, uv, numbers[..., 0:3], numbers[..., 3:5], numbers[..., 5], numbers[..., 6]
+        )
+        return slots, features, middle
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
+        """Tokens of an image, as `last_hidden_state` and as the only hidden state."""
+        slots, features, middle = self.dense(pixel_values)
+        numbers = torch.cat(
+            [
+                slots.uv * 2 - 1,
+                slots.xyz,
+                slots.yaw,
+                slots.presence.sigmoid()[..., None],
+                slots.opening[..., None],
+            ],
+            dim=-1,
+        )
+        slot_tokens = torch.cat([numbers.to(features.dtype), self.slot_out(features)], dim=-1)
+        pooled = F.adaptive_avg_pool2d(middle, 8)
+        grid = F.pixel_unshuffle(pooled, 2).flatten(2).transpose(1, 2)
+        tokens = torch.cat([slot_tokens, self.grid_out(grid)], dim=1)
+        return BaseModelOutput(last_hidden_state=tokens, hidden_states=(tokens,))
+
+
+NUM_TOKENS = len(SLOTS) + 16
+
+AutoConfig.register(SlotVisionConfig.model_type, SlotVisionConfig)
+AutoModel.register(SlotVisionConfig, SlotVisionModel)

@@ -1,0 +1,139 @@
+"""Any Hugging Face image-text-to-text model, seen through four functions.
+
+The tiny default is a `LlavaForConditionalGeneration` with a small Llama decoder and this project's
+vision tower, so that it and a real checkpoint run the same code: encode a picture, project it into
+the decoder's space, embed tokens, run the decoder. Encoding is apart from projecting because a
+frozen tower's output can be computed once per picture and kept; that is most of a tiny model's
+training time. Models whose decoder wants more than embeddings and positions are not supported.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForImageTextToText,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedModel,
+)
+
+from dualvla.config import ModelShape
+from dualvla.errors import UserError
+from dualvla.models import vision
+from dualvla.models.processing import Processor
+
+
+def tiny(shape: ModelShape, image_size: int, processor: Processor) -> PreTrainedModel:
+    """A from-scratch model; weights depend on torch's global seed alone."""
+    text = LlamaConfig(
+        vocab_size=len(processor.tokenizer),
+        hidden_size=shape.width,
+        intermediate_size=shape.width * 3,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=processor.pad_id,
+        bos_token_id=processor.start_ids[0],
+        eos_token_id=processor.eos_id,
+    )
+    config = LlavaConfig(
+        vision_config=vision.SlotVisionConfig(image_size=image_size),
+        text_config=text,
+        image_token_index=processor.image_id,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        tie_word_embeddings=True,
+    )
+    # Plain matmul-softmax attention: SDPA's backward is several times slower on a CPU at this size.
+    config._attn_implementation = "eager"
+    return LlavaForConditionalGeneration(config)
+
+
+def load(path: str | Path) -> PreTrainedModel:
+    """Load a model folder, or a checkpoint name where the hub can be reached.
+
+    Raises:
+        UserError: nothing there, damaged weights, or weights of another shape.
+    """
+    try:
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            str(path), output_loading_info=True, dtype=torch.float32, attn_implementation="eager"
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"cannot load the vision-language model: {reason}",
+            where=str(path),
+            fix="name a folder or a checkpoint that transformers can load",
+        ) from error
+    bad = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
+    if bad:
+        what = f"{len(bad)} weights are missing, unexpected or of another shape, first {bad[0]}"
+        raise UserError(what, where=str(path), fix="load it with the parameters it was made with")
+    return model
+
+
+def encode(vlm: PreTrainedModel, pixel_values: Tensor) -> Tensor:
+    """Output of the vision tower alone, (B, N, D_vision)."""
+    tower = getattr(vlm.model, "vision_tower", None)
+    if tower is None:
+        features = vlm.get_image_features(pixel_values=pixel_values).pooler_output
+        return torch.stack(list(features))
+    layer = vlm.config.vision_feature_layer
+    states = tower(pixel_values, output_hidden_states=True).hidden_states[layer]
+    return states[:, 1:] if vlm.config.vision_feature_select_strategy == "default" else states
+
+
+def project(vlm: PreTrainedModel, encoded: Tensor) -> Tensor:
+    """Image tokens in the decoder's space, (B, N, D)."""
+    if getattr(vlm.model, "vision_tower", None) is None:
+        return encoded
+    return vlm.model.multi_modal_projector(encoded)
+
+
+def tower(vlm: PreTrainedModel) -> nn.Module | None:
+    """The vision tower, where the model has one that can be frozen apart."""
+    return getattr(vlm.model, "vision_tower", None)
+
+
+def embed(vlm: PreTrainedModel, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
+    """Token embeddings with the image tokens put at their places, (B, T, D)."""
+    embeddings = vlm.get_input_embeddings()(input_ids)
+    places = (input_ids == vlm.config.image_token_index)[..., None].expand_as(embeddings)
+    return embeddings.masked_scatter(places, image_tokens.to(embeddings.dtype))
+
+
+def decoder(vlm: PreTrainedModel) -> nn.Module:
+    """The language model without its head; takes `inputs_embeds`, masks, positions and a cache."""
+    return vlm.model.language_model
+
+
+def width(vlm: PreTrainedModel) -> int:
+    """Hidden size of the decoder."""
+    return int(vlm.get_input_embeddings().weight.shape[1])
+
+
+def vision_width(vlm: PreTrainedModel) -> int:
+    """Hidden size of `encode`'s output."""
+    if tower(vlm) is None:
+        return width(vlm)
+    return int(vlm.config.vision_config.hidden_size)
+
+
+def positions(attention_mask: Tensor) -> Tensor:
+    """Position of each token in its own unpadded sequence, (B, T)."""
+    return (attention_mask.cumsum(-1) - 1).clamp_min(0)
+
+
+def answer_logits(vlm: PreTrainedModel, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (M, vocabulary) where a token is to be predicted, and those tokens (M,).
+
+    Only answer positions reach the head: prompts and query tokens carry no loss.
+    """
+    following = labels[:, 1:]
+    wanted = following != -100
+    return vlm.lm_head(hidden[:, :-1][wanted]).float(), following[wanted]

@@ -1,0 +1,1 @@
+"""Dual-layer data pruning: which frames keep their reasoning text."""

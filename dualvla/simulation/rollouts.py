@@ -1,0 +1,328 @@
+"""Episodes in worker processes around one batched policy.
+
+Physics and pictures run in processes, one environment each; the policy stays in the calling process
+and answers all workers that wait at that moment in one batch. A worker gets the actions of a
+decision in one message and sends back what it saw, so a round trip costs one message a decision.
+
+A simulator can abort or hang its process. The worker is then replaced and its episode run again
+from the start; after `retries` repeats the episode is returned with status "error", never as a
+failure of the policy. A trajectory depends on its job and the policy alone: neither on the number
+of workers nor on what else ran, as resets are bit-exact and a policy's answer does not depend on
+its batch.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, Literal
+
+import numpy as np
+
+from dualvla import conventions
+from dualvla.errors import UserError
+from dualvla.interface import Decision, FloatArray, ImageArray, Observation, Policy
+from dualvla.simulation.environments import TASKS, Environment, Pack
+from dualvla.simulation.starts import Start
+
+FIRST_ANSWER = 300.0  # seconds a new worker may take: it imports the simulator and compiles shaders
+ANSWER = 120.0  # seconds for a reset or the actions of one decision
+THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One episode to run."""
+
+    task: str
+    start: Start
+    seed: int  # of the policy
+    max_steps: int
+    video: bool = False  # whether every frame is kept
+
+
+@dataclass
+class Trajectory:
+    """What happened in one episode of T steps. A crashed one has an error and no steps."""
+
+    job: Job
+    status: Literal["ok", "error"]
+    error: str
+    states: FloatArray  # (T + 1, 7)
+    controllers: FloatArray  # (T + 1, 6)
+    actions: FloatArray  # (T, 7)
+    environment_states: FloatArray  # (T + 1, K)
+    decisions: list[tuple[int, Decision]]  # step, answer
+    images: list[ImageArray]  # what the policy saw, one a decision
+    frames: list[ImageArray]  # T + 1 of them if job.video, else none
+    decision_seconds: list[float]  # wall-clock time of each decision, a share of its batch's
+
+
+def run(
+    jobs: Sequence[Job],
+    policy: Policy,
+    *,
+    assets: Pack,
+    image_size: int,
+    workers: int,
+    execute: int,
+    retries: int,
+) -> Iterator[Trajectory]:
+    """Run episodes and yield each when it ends; the order may vary, the content does not.
+
+    Args:
+        jobs: what to run; grouped by task, as a worker holds one task's scene.
+        policy: answers batches; its slots are 0 to workers - 1.
+        assets: asset pack.
+        image_size: width and height of the pictures, pixels.
+        workers: simulation processes.
+        execute: actions of a decision executed before the next one.
+        retries: repeats of an episode whose worker crashed or hung.
+
+    Raises:
+        UserError: an unknown task, a missing asset pack, or a policy of another convention.
+    """
+    from dualvla.simulation.assets import activate
+
+    conventions.require_same(
+        policy.convention, conventions.WIDOWX_SIMULATION, where="policy and environment"
+    )
+    for job in jobs:
+        if job.task not in TASKS:
+            raise UserError(f"no such task: {job.task}", fix=f"one of {', '.join(TASKS)}")
+    activate(assets)
+    if not jobs:
+        return iter(())
+    return _Rollouts(jobs, policy, assets, image_size, execute, retries).run(workers)
+
+
+@dataclass
+class _Episode:
+    """An episode on its way."""
+
+    job: Job
+    attempt: int
+    observations: list[Observation] = field(default_factory=list)
+    actions: list[FloatArray] = field(default_factory=list)
+    decisions: list[tuple[int, Decision]] = field(default_factory=list)
+    images: list[ImageArray] = field(default_factory=list)
+    frames: list[ImageArray] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def saw(self, observations: list[Observation]) -> None:
+        """Keep what a worker sent, pictures apart."""
+        if self.job.video:
+            self.frames += [seen.image for seen in observations if seen.image is not None]
+        self.observations += observations
+
+    def result(self, error: str = "") -> Trajectory:
+        """The trajectory, empty after an error."""
+        seen = [] if error else self.observations
+        size = len(conventions.ENVIRONMENT_STATE_NAMES)
+        return Trajectory(
+            job=self.job,
+            status="error" if error else "ok",
+            error=error,
+            states=_stack([o.state for o in seen], 7),
+            controllers=_stack([o.controller for o in seen], 6),
+            actions=_stack([] if error else self.actions, 7),
+            environment_states=_stack([o.environment_state for o in seen], size),
+            decisions=[] if error else self.decisions,
+            images=[] if error else self.images,
+            frames=[] if error else self.frames,
+            decision_seconds=[] if error else self.seconds,
+        )
+
+
+def _stack(rows: list[FloatArray], width: int) -> FloatArray:
+    return np.stack(rows) if rows else np.zeros((0, width), np.float32)
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    deadline: float = 0.0
+    fresh: bool = True
+
+
+class _Rollouts:
+    """State of one call of `run`."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        policy: Policy,
+        assets: Pack,
+        image_size: int,
+        execute: int,
+        retries: int,
+    ) -> None:
+        self.queue = deque(_Episode(job, 0) for job in jobs)
+        self.policy, self.execute, self.retries = policy, execute, retries
+        self.environment = (assets, image_size)
+        self.workers: dict[int, _Worker] = {}
+        self.running: dict[int, _Episode] = {}
+
+    def run(self, workers: int) -> Iterator[Trajectory]:
+        try:
+            for slot in range(min(workers, len(self.queue))):
+                self.workers[slot] = _start(*self.environment)
+            while self.queue or self.running:
+                for slot in sorted(self.workers.keys() - self.running.keys()):
+                    if self.queue:
+                        self._begin(slot)
+                yield from self._turn()
+        finally:
+            for worker in self.workers.values():
+                _stop(worker)
+
+    def _begin(self, slot: int) -> None:
+        episode = self.running[slot] = self.queue.popleft()
+        job = episode.job
+        self._send(slot, ("reset", job.task, job.start))
+
+    def _turn(self) -> Iterator[Trajectory]:
+        """Wait for workers, let the policy answer all that wait, hand out its actions."""
+        asking: list[int] = []
+        for slot, answer in self._answers():
+            episode = self.running[slot]
+            if isinstance(answer, str):
+                yield from self._crashed(slot, answer)
+                continue
+            if not episode.observations:
+                self.policy.reset(slot, answer[0].instruction, episode.job.seed)
+            episode.saw(answer)
+            if len(episode.actions) >= episode.job.max_steps:
+                del self.running[slot]
+                yield episode.result()
+            else:
+                asking.append(slot)
+        if asking:
+            self._decide(asking)
+
+    def _decide(self, slots: list[int]) -> None:
+        begin = time.perf_counter()
+        shown = [self.running[slot].observations[-1] for slot in slots]
+        decisions = self.policy.act(slots, shown)
+        seconds = (time.perf_counter() - begin) / len(slots)
+        for slot, seen, decision in zip(slots, shown, decisions, strict=True):
+            episode = self.running[slot]
+            left = episode.job.max_steps - len(episode.actions)
+            actions = np.asarray(decision.actions, np.float32)[: min(self.execute, left)]
+            if actions.ndim != 2 or not len(actions) or not np.isfinite(actions).all():
+                raise ValueError(f"the policy answered no finite actions: {decision.actions!r}")
+            episode.decisions.append((len(episode.actions), decision))
+            episode.seconds.append(seconds)
+            if seen.image is not None:
+                episode.images.append(seen.image)
+            episode.actions += list(actions)
+            self._send(slot, ("step", actions, episode.job.video))
+
+    def _send(self, slot: int, message: tuple[Any, ...]) -> None:
+        worker = self.workers[slot]
+        worker.deadline = time.monotonic() + (FIRST_ANSWER if worker.fresh else ANSWER)
+        # A worker that died meanwhile is noticed when its answer is awaited.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            worker.pipe.send(message)
+
+    def _answers(self) -> list[tuple[int, list[Observation] | str]]:
+        """Observations, or a line on what went wrong, of those that answered, died or hang."""
+        pipes = {self.workers[slot].pipe: slot for slot in self.running}
+        deadline = min(self.workers[slot].deadline for slot in self.running)
+        ready = wait(list(pipes), max(0.0, deadline - time.monotonic()))
+        answers: list[tuple[int, list[Observation] | str]] = []
+        for pipe, slot in pipes.items():
+            worker = self.workers[slot]
+            if pipe in ready:
+                try:
+                    answers.append((slot, pipe.recv()))
+                    worker.fresh = False
+                except (EOFError, ConnectionResetError):
+                    worker.process.join(5)
+                    code = worker.process.exitcode
+                    answers.append((slot, f"the simulation process ended with exit code {code}"))
+            elif time.monotonic() >= worker.deadline:
+                answers.append((slot, "the simulation process did not answer in time"))
+        return answers
+
+    def _crashed(self, slot: int, error: str) -> Iterator[Trajectory]:
+        _stop(self.workers[slot], patient=False)
+        episode = self.running.pop(slot)
+        if episode.attempt < self.retries:
+            self.queue.appendleft(_Episode(episode.job, episode.attempt + 1))
+        else:
+            yield episode.result(error)
+        if self.queue:
+            self.workers[slot] = _start(*self.environment)
+        else:
+            del self.workers[slot]
+
+
+def _start(assets: Pack, image_size: int) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, assets, image_size), daemon=True)
+    with single_threaded():
+        process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+@contextlib.contextmanager
+def single_threaded() -> Iterator[None]:
+    """Let processes started inside use one thread each: several share the cores."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(THREADS)
+    try:
+        yield
+    finally:
+        for name, setting in before.items():
+            if setting is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = setting
+
+
+def _stop(worker: _Worker, patient: bool = True) -> None:
+    worker.pipe.close()  # a worker that waits for a message ends at the end of its pipe
+    if patient:
+        worker.process.join(5)
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()
+
+
+def _work(pipe: Connection, assets: Pack, image_size: int) -> None:
+    """Body of a worker: answer messages until the pipe ends."""
+    environment: Environment | None = None
+    try:
+        while True:
+            kind, *content = pipe.recv()
+            if kind == "reset":
+                task, start = content
+                if environment is None or environment.spec.name != task:
+                    if environment is not None:
+                        environment.close()
+                    environment = Environment(task, assets, image_size)
+                answer = [environment.reset(start)]
+            else:
+                assert environment is not None
+                actions, every = content
+                last = len(actions) - 1
+                answer = [environment.step(a, every or i == last) for i, a in enumerate(actions)]
+            pipe.send(answer)
+    except EOFError:
+        pass
+    except Exception:
+        # One line for the episode's row; the whole story for whoever reads the log.
+        traceback.print_exc()
+        pipe.send(traceback.format_exc().strip().splitlines()[-1])
+    finally:
+        if environment is not None:
+            environment.close()

@@ -1,0 +1,129 @@
+"""Rendered scenes with exact labels, for visual questions and for the vision stem.
+
+A subclass of ManiSkill's Bridge environment holds all objects at once; a scene is a set of poses
+written into it and one picture taken through the environment's own pipeline (camera, lights, photo
+overlay), so that it cannot look different from an episode. No physics runs but for the one reset
+that shows how objects come to rest. Objects that are not in a scene wait far behind the camera.
+
+Worker processes render scenes by index; what a scene shows depends on (seed, split, index) only.
+"""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Literal
+
+import numpy as np
+
+from dualvla.config import Params
+from dualvla.interface import ImageArray
+from dualvla.simulation import layouts
+
+Split = Literal["train", "heldout"]
+SPLITS: tuple[Split, ...] = ("train", "heldout")
+
+JPEG_QUALITY = 95
+DRAWS = 400  # layouts tried before giving up on a scene
+FAR = 50.0  # metres behind the camera, where unused objects wait
+TABLE_TOP = 0.8695
+FOLDED = (0.0, -1.8, 1.5, 0.0, 0.8, 0.0)  # arm joints that leave the picture free
+FINGERS = ("left_finger_link", "right_finger_link")
+GRID = 0.004  # metres, of the sink's height map
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One rendered scene."""
+
+    index: int
+    split: Split
+    setting: str  # table or sink
+    task: str  # the task whose pair it shows, or mixed
+    image: ImageArray  # (size, size, 3)
+    labels: tuple[Label, ...]  # in the order of objects.SLOTS, the gripper last
+    opening: float  # of the gripper, 0 closed to 1 open
+    held: str | None  # the object between the fingers
+    placed: tuple[str, str] | None  # an object and what it lies on
+
+    @property
+    def name(self) -> str:
+        """File name of the image."""
+        return f"{self.split}-{self.index:06d}.jpg"
+
+
+def render(params: Params, split: Split, indices: Sequence[int]) -> Iterator[Scene]:
+    """Render scenes in worker processes, in the order of `indices`.
+
+    A scene depends on `params.seed`, `split`, its index, the tasks, the assets and the image size;
+    not on the number of workers or on what was rendered before.
+
+    Raises:
+        UserError: the asset pack is not there.
+    """
+    from dualvla.simulation import assets
+
+    assets.activate(params.simulation.assets)  # builds the pack once, before the workers need it
+    workers = min(params.simulation.workers, max(1, len(indices) // 8))
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_start, initargs=(params, split)
+    ) as pool:
+        yield from pool.map(_work, indices, chunksize=4)
+
+
+class Renderer:
+    """Renders scenes in this process; the table and the sink are loaded when first needed."""
+
+    def __init__(self, params: Params) -> None:
+        self._params = params
+        self._studios: dict[str, Studio] = {}
+
+    def scene(self, split: Split, index: int) -> Scene:
+        """Render one scene; the same scene whatever was rendered before."""
+        rng = np.random.default_rng([self._params.seed, SPLITS.index(split), index])
+        name, task = layouts.choose(rng, self._params.simulation.tasks)
+        if name not in self._studios:
+            simulation = self._params.simulation
+            self._studios[name] = Studio(name, simulation.assets, simulation.image_size)
+        studio = self._studios[name]
+        for _ in range(DRAWS):
+            layout = layouts.sample(rng, studio.setting, task, self._params.demonstrations)
+            joints = None if layout is None else studio.joints(layout)
+            if layout is not None and joints is not None:
+                image, labels, opening = studio.shoot(layout, joints)
+                return Scene(
+                    index, split, name, task, image, labels, opening, layout.held, layout.placed
+                )
+        raise RuntimeError(f"scene {split} {index}: no layout fits in {DRAWS} draws")
+
+    def close(self) -> None:
+        """Release the simulator."""
+        for studio in self._studios.values():
+            studio.environment.close()
+
+
+def encode(image: ImageArray) -> bytes:
+    """JPEG bytes of an image, the same for the same pixels."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+_renderer: Renderer | None = None
+_split: Split = "train"
+
+
+def _start(params: Params, split: Split) -> None:
+    """Prepare a worker: one rendering thread each, or the workers fight for the cores."""
+    global _renderer, _split
+    os.environ.setdefault("LP_NUM_THREADS", "1")
+    _renderer, _split = Renderer(params), split
+
+
+def _work(index: int) -> Scene:
+    assert _renderer is not None
+    return _renderer.scene(_split, index)

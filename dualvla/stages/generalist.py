@@ -1,0 +1,39 @@
+"""Train the generalist: specialist + reasoning at every frame + questions -> models/generalist.
+
+This is the model whose motor skill suffers; distillation starts from it.
+"""
+
+import dataclasses
+
+from dualvla import paths
+from dualvla.config import Params
+from dualvla.stages import runner
+
+
+def main(params: Params) -> None:
+    """Run the stage."""
+    import pandas as pd
+    import torch
+
+    from dualvla.models import policy
+    from dualvla.training import policies
+
+    torch.set_num_threads(params.threads)
+    model = policy.load(paths.model("specialist"))
+    policy.require_shape(model, params.model, paths.model("specialist"))
+    model.config = dataclasses.replace(model.config, reasons=True)
+    mixture = pd.read_parquet(paths.MIXTURE / "mixture.parquet")
+    sections = {"seed", "simulation", "model", "generalist", "mix"}
+    policies.train(
+        "generalist",
+        model,
+        params.generalist,
+        policies.mixed_data(params, params.generalist, model, mixture),
+        policies.objective(model, params.generalist.language_weight),
+        resolved=params.model_dump(mode="json", include=sections),
+        inputs=[paths.ANNOTATED, paths.MULTIMODAL, paths.MIXTURE, paths.model("specialist")],
+    )
+
+
+if __name__ == "__main__":
+    runner.run(main)

@@ -1,0 +1,164 @@
+"""The base vision-language model: dense vision pre-training, then questions.
+
+Two runs of the one loop. The first teaches the tiny tower where things are, the second freezes it
+and teaches the decoder to answer. A real checkpoint (`model.vlm` other than `tiny`) is loaded
+instead and only learns the special tokens' meaning later, in the policy's own training.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import AutoTokenizer, PreTrainedModel
+
+from dualvla import progress
+from dualvla.config import Params
+from dualvla.data import conversations
+from dualvla.data.conversations import Conversation
+from dualvla.errors import UserError
+from dualvla.models import vision, vlm
+from dualvla.models.acting import answer
+from dualvla.models.features import encode_images
+from dualvla.models.processing import SPECIAL, Processor, train_tokenizer
+from dualvla.training import checkpoints, dense, loop
+from dualvla.training.loop import Losses, Run
+from dualvla.training.samples import Mixer, QuestionSamples
+
+VISION_BATCH = 32
+
+
+def build(params: Params, texts: list[str]) -> tuple[PreTrainedModel, Processor]:
+    """The model to train and its processor: tiny from scratch, or a named checkpoint."""
+    if params.model.vlm != "tiny":
+        return _named(params.model.vlm, params.simulation.image_size)
+    torch.manual_seed(params.seed)
+    tokenizer = train_tokenizer(texts)
+    processor = Processor(tokenizer, params.simulation.image_size, vision.NUM_TOKENS)
+    return vlm.tiny(params.model, params.simulation.image_size, processor), processor
+
+
+def _named(name: str, image_size: int) -> tuple[PreTrainedModel, Processor]:
+    model = vlm.load(name)
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL[3:])})
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.resize_token_embeddings(len(tokenizer))
+    image_id = tokenizer.convert_tokens_to_ids(SPECIAL[3])
+    model.config.image_token_id = image_id
+    size = int(getattr(model.config.vision_config, "image_size", image_size))
+    with torch.no_grad():
+        tokens = vlm.encode(model, torch.zeros(1, 3, size, size)).shape[1]
+    return model, Processor(tokenizer, size, tokens)
+
+
+def train_vision(
+    model: PreTrainedModel, processor: Processor, params: Params, data: Path, mark: str
+) -> dict[str, Any]:
+    """Dense pre-training of the tiny tower; metrics with held-out errors."""
+    table, pictures = conversations.labels(data), conversations.pictures(data)
+    split = dict(zip(table["image"], table["split"], strict=True))
+    names = {s: [n for n in pictures if split.get(n) == s] for s in ("train", "heldout")}
+    if not names["train"] or not names["heldout"]:
+        raise UserError("no labelled pictures of both splits", where=str(data))
+    wanted = {s: dense.labels(table, names[s]) for s in names}
+    pixels = {
+        s: processor.images([pictures[n] for n in names[s]]).to(memory_format=torch.channels_last)
+        for s in names
+    }
+    tower = vlm.tower(model)
+    if not isinstance(tower, vision.SlotVisionModel):
+        raise UserError("dense pre-training needs the tiny vision tower", where="model.vlm")
+    tower.to(memory_format=torch.channels_last)
+
+    def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = loop.sample(params.seed, step, VISION_BATCH, len(names["train"]))
+        return dense.jitter(pixels["train"][rows], params.seed, step), torch.from_numpy(rows)
+
+    def losses(made: tuple[torch.Tensor, torch.Tensor]) -> Losses:
+        return dense.losses(tower, made[0], wanted["train"], made[1])
+
+    run = Run(
+        name="base_vlm (vision)",
+        batch=batch,
+        losses=losses,
+        heldout=lambda: dense.errors(tower, pixels["heldout"], wanted["heldout"]),
+        checkpoint=checkpoints.folder("base_vlm_vision", mark),
+    )
+    settings = params.base_vlm
+    return loop.fit(
+        tower, run, settings, steps=settings.vision_steps, peak=settings.vision_learning_rate
+    )
+
+
+def question_samples(
+    processor: Processor,
+    encoded: torch.Tensor,
+    names: list[str],
+    asked: list[Conversation],
+) -> QuestionSamples:
+    """Samples of conversations about pictures `names`, whose tower output is `encoded`."""
+    import numpy as np
+
+    row = {name: i for i, name in enumerate(names)}
+    return QuestionSamples(
+        encoded,
+        np.array([row[c.image] for c in asked], np.int64),
+        [processor.question_prompt(c.question) for c in asked],
+        [processor.answer(c.answer) for c in asked],
+    )
+
+
+def train_language(
+    model: PreTrainedModel, processor: Processor, params: Params, data: Path, mark: str
+) -> dict[str, Any]:
+    """Question answering with a frozen tower; metrics with held-out exact match."""
+    pictures = conversations.pictures(data)
+    names = list(pictures)
+    encoded = encode_images(model, processor, list(pictures.values()))
+    tower = vlm.tower(model)
+    if tower is not None:
+        tower.requires_grad_(False)
+    train = question_samples(processor, encoded, names, conversations.load(data, "train"))
+    mixer = Mixer(processor, params.base_vlm.batch_size, 1.0, params.seed, questions=train)
+
+    def losses(batch: Any) -> Losses:
+        embeddings = vlm.embed(model, batch.sequences.input_ids, vlm.project(model, batch.encoded))
+        hidden = vlm.decoder(model)(
+            inputs_embeds=embeddings,
+            attention_mask=batch.sequences.attention_mask,
+            position_ids=vlm.positions(batch.sequences.attention_mask),
+            use_cache=False,
+        ).last_hidden_state
+        logits, tokens = vlm.answer_logits(model, hidden, batch.sequences.labels)
+        return {"loss": F.cross_entropy(logits, tokens)}
+
+    run = Run(
+        name="base_vlm (questions)",
+        batch=mixer,
+        losses=losses,
+        heldout=dict,
+        checkpoint=checkpoints.folder("base_vlm", mark),
+    )
+    metrics = loop.fit(model, run, params.base_vlm)
+    heldout = conversations.load(data, "heldout")
+    row = {name: i for i, name in enumerate(names)}
+    given = answer(
+        model, processor, encoded[[row[c.image] for c in heldout]], [c.question for c in heldout]
+    )
+    right = sum(matches(a, c.answer) for a, c in zip(given, heldout, strict=True))
+    metrics["heldout"] = {"qa_k": right, "qa_n": len(heldout), "qa_rate": right / len(heldout)}
+    progress.log(f"base_vlm: held-out questions {right} of {len(heldout)} exact")
+    return metrics
+
+
+def matches(given: str, wanted: str, tolerance: int = 3) -> bool:
+    """Exact match of words; positions (integers, percent) may differ by `tolerance` each."""
+    a, b = given.lower().split(), wanted.lower().split()
+    if len(a) != len(b):
+        return False
+    return all(
+        x == y or (x.isdigit() and y.isdigit() and len(b) > 1 and abs(int(x) - int(y)) <= tolerance)
+        for x, y in zip(a, b, strict=True)
+    )

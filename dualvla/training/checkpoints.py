@@ -1,0 +1,83 @@
+"""Resume points: weights, optimiser state and step, written beside and renamed.
+
+They live outside DVC under `.cache/checkpoints/<stage>/<fingerprint>/`. The fingerprint covers the
+parameters, the inputs' content and the code of the model and of training, so that a changed input
+never resumes a stale run. There is no RNG state to keep: every random draw is a pure function of
+(seed, step).
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from dualvla import files, paths
+
+PACKAGE = Path(__file__).resolve().parent.parent
+CODE = (PACKAGE / "models", PACKAGE / "training")
+
+
+def fingerprint(parameters: Mapping[str, Any], inputs: Sequence[Path]) -> str:
+    """Hash of parameters, input files or folders, code and torch's version; 16 hex digits."""
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    digest.update(torch.__version__.encode())
+    for folder in CODE:
+        for file in sorted(folder.glob("*.py")):
+            digest.update(file.read_bytes())
+    for path in inputs:
+        digest.update(files.sha256(path).encode())
+    return digest.hexdigest()[:16]
+
+
+def folder(stage: str, mark: str) -> Path:
+    """Folder of a run's resume point; those of the stage's other fingerprints are removed."""
+    home = paths.CHECKPOINTS / stage
+    for other in home.glob("*"):
+        if other.name != mark:
+            shutil.rmtree(other, ignore_errors=True)
+    return home / mark
+
+
+def save(
+    where: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
+    """Write the resume point `where`; `state` is plain data such as step and history."""
+    trained = {k: p.detach().contiguous() for k, p in model.named_parameters() if p.requires_grad}
+    moments = {
+        f"{i}.{name}": value.detach().contiguous()
+        for i, entry in optimizer.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
+    with files.replacing(where) as beside:
+        beside.mkdir(parents=True)
+        save_file(trained, beside / "weights.safetensors")
+        save_file(moments, beside / "optimizer.safetensors")
+        files.write_json(beside / "state.json", state)
+
+
+def restore(
+    where: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Any] | None:
+    """Load a resume point into model and optimiser; its state, or None if there is none."""
+    if not (where / "state.json").is_file():
+        return None
+    weights = load_file(where / "weights.safetensors")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(weights[name])
+    entries: dict[int, dict[str, Any]] = {}
+    for key, value in load_file(where / "optimizer.safetensors").items():
+        index, name = key.split(".", 1)
+        entries.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(
+        {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+    state: dict[str, Any] = files.read_json(where / "state.json")
+    return state

@@ -1,0 +1,156 @@
+"""The one training loop: base VLM, specialist, generalist and distillation.
+
+Batches, noise and learning rate are pure functions of (seed, step), so a run that is killed and
+started again ends with the same weights, bit for bit on a CPU. `accelerate` places the model,
+chooses bf16 where the hardware has it and averages gradients over processes; each process builds
+its share of every batch.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dualvla import progress
+from dualvla.config import Optimisation
+from dualvla.errors import UserError
+from dualvla.training import checkpoints
+
+Losses = dict[str, Tensor]  # "loss" is minimised; the others are logged
+LOG_POINTS = 50  # points of the stored training curve
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is particular to one training run."""
+
+    name: str
+    batch: Callable[[int], Any]  # step -> batch, pure
+    losses: Callable[[Any], Losses]
+    heldout: Callable[[], dict[str, float]]  # evaluation on held-out data, after the last step
+    checkpoint: Path
+
+
+def sample(seed: int, step: int, size: int, total: int) -> np.ndarray:
+    """Indices (size,) of a batch: consecutive pieces of one permutation an epoch."""
+    positions = step * size + np.arange(size)
+    out = np.empty(size, np.int64)
+    for epoch in np.unique(positions // total):
+        order = np.random.default_rng([seed, int(epoch), total]).permutation(total)
+        here = positions // total == epoch
+        out[here] = order[positions[here] % total]
+    return out
+
+
+def generator(seed: int, step: int) -> torch.Generator:
+    """Random numbers of one step."""
+    state = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+    return torch.Generator().manual_seed(state)
+
+
+def learning_rate(step: int, settings: Optimisation, steps: int, peak: float) -> float:
+    """Linear warm-up, then a cosine to a tenth of `peak`."""
+    warm = max(1, round(settings.warmup * steps))
+    if step < warm:
+        return peak * (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    return peak * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def precision() -> str:
+    """`bf16` where the hardware computes in it, else `no`."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    flags = Path("/proc/cpuinfo")
+    return "bf16" if flags.is_file() and "avx512_bf16" in flags.read_text() else "no"
+
+
+def fit(
+    model: nn.Module,
+    run: Run,
+    settings: Optimisation,
+    *,
+    steps: int | None = None,
+    peak: float | None = None,
+) -> dict[str, Any]:
+    """Train `model` in place, resuming where a killed run stopped.
+
+    Args:
+        model: parameters with `requires_grad` are trained.
+        run: batches and losses.
+        settings: steps, learning rate, clipping and so on.
+        steps: instead of `settings.steps`.
+        peak: instead of `settings.learning_rate`.
+
+    Returns:
+        Metrics: steps, the curve (about `LOG_POINTS` means of every loss), held-out figures.
+
+    Raises:
+        UserError: the loss is not finite, with the step.
+    """
+    from accelerate import Accelerator
+
+    steps, peak = steps or settings.steps, peak or settings.learning_rate
+    accelerator = Accelerator(mixed_precision=precision(), cpu=not torch.cuda.is_available())
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95), fused=True)
+    state = checkpoints.restore(run.checkpoint, model, optimizer) or {"step": 0, "curve": []}
+    # `model` itself is what the losses call: accelerate prepares the parameters and the optimiser.
+    prepared, optimizer_ = accelerator.prepare(model, optimizer)
+    if state["step"]:
+        progress.log(f"{run.name}: resumed at step {state['step']} of {steps}")
+    stride = max(1, steps // LOG_POINTS)
+    curve: list[dict[str, float]] = state["curve"]
+    sums: dict[str, float] = state.get("sums", {})
+    model.train()
+    note = {"loss": math.nan}
+    for step in progress.track(
+        range(state["step"], steps),
+        steps - state["step"],
+        run.name,
+        note=lambda: f"loss {note['loss']:.4f}",
+    ):
+        for group in optimizer_.param_groups:
+            group["lr"] = learning_rate(step, settings, steps, peak)
+        with accelerator.autocast():
+            losses = run.losses(run.batch(step))
+        loss = losses["loss"]
+        note["loss"] = float(loss.detach())
+        if not math.isfinite(note["loss"]):
+            fix = "lower the learning rate, or look for bad values in the data"
+            raise UserError(f"{run.name}: the loss at step {step} is not finite", fix=fix)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
+        optimizer_.step()
+        optimizer_.zero_grad()
+        for key, value in losses.items():
+            sums[key] = sums.get(key, 0.0) + float(value.detach())
+        if (step + 1) % stride == 0:
+            curve.append({"step": step + 1, **{k: v / stride for k, v in sums.items()}})
+            sums = {}
+        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
+            if accelerator.is_main_process:
+                saved = {"step": step + 1, "curve": curve, "sums": sums}
+                checkpoints.save(run.checkpoint, model, optimizer, saved)
+            accelerator.wait_for_everyone()
+    model.eval()
+    with torch.no_grad(), accelerator.autocast():
+        heldout = run.heldout()
+    return {"schema": 1, "stage": run.name, "steps": steps, "curve": curve, "heldout": heldout}
+
+
+def mean(values: list[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Mean of every key over batches."""
+    if not values:
+        return {}
+    return {k: float(torch.stack([v[k].detach() for v in values]).mean()) for k in values[0]}

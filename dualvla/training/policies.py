@@ -1,0 +1,220 @@
+"""Training a policy: specialist, generalist and the arms of distillation share these few steps."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dualvla import files, paths, progress
+from dualvla.config import Distill, Optimisation, Params
+from dualvla.data import conversations, lerobot
+from dualvla.errors import UserError
+from dualvla.models import policy as policies
+from dualvla.models.features import encode_images
+from dualvla.models.policy import VlaPolicy
+from dualvla.models.processing import Processor
+from dualvla.training import checkpoints, environment, loop, losses, samples, teachers
+from dualvla.training.losses import Batch
+from dualvla.training.samples import Mixer, QuestionSamples, RobotSamples
+from dualvla.training.teachers import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HELDOUT_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Batch builders of training and held-out data."""
+
+    train: Mixer
+    heldout: Mixer
+
+
+def specialist_data(
+    params: Params, dataset: lerobot.Dataset, model: VlaPolicy, held: np.ndarray
+) -> Splits:
+    """Robot frames with the plain instruction and no text; `held` marks held-out episodes."""
+    processor, settings = model.processor, params.specialist
+    commands = list(dataset.episodes["task"])
+    robot = _robot(dataset, model, _plain_prompts(dataset, processor, commands))
+    rows = np.concatenate([np.full(len(dataset.rows(e)), held[e]) for e in range(len(held))])
+
+    def mixer(chosen: np.ndarray) -> Mixer:
+        part = _select(robot, chosen)
+        return Mixer(processor, settings.batch_size, 0.0, params.seed, part)
+
+    return Splits(mixer(np.flatnonzero(~rows)), mixer(np.flatnonzero(rows)))
+
+
+def _plain_prompts(
+    dataset: lerobot.Dataset, processor: Processor, commands: Sequence[str]
+) -> list[list[int]]:
+    prompts = [processor.robot_prompt(command) for command in commands]
+    return [prompts[e] for e in range(len(commands)) for _ in dataset.rows(e)]
+
+
+def _robot(
+    dataset: lerobot.Dataset,
+    model: VlaPolicy,
+    prompts: list[list[int]],
+    answers: list[list[int]] | None = None,
+) -> RobotSamples:
+    statistics, processor = model.config.statistics, model.processor
+    return RobotSamples(
+        encoded=encode_images(model.vlm, processor, dataset.images()),
+        actions=samples.action_chunks(dataset, statistics, model.config.shape.chunk),
+        state=samples.normalised_state(dataset.column(lerobot.STATE), statistics),
+        prompts=prompts,
+        answers=answers or [processor.reasoning(None)] * len(prompts),
+        labelled=answers is not None,
+    )
+
+
+def _select(robot: RobotSamples, rows: np.ndarray) -> RobotSamples:
+    return RobotSamples(
+        robot.encoded[rows],
+        robot.actions[rows],
+        robot.state[rows],
+        [robot.prompts[i] for i in rows],
+        [robot.answers[i] for i in rows],
+        robot.labelled,
+    )
+
+
+def mixed_data(
+    params: Params,
+    settings: Optimisation,
+    model: VlaPolicy,
+    mixture: "pd.DataFrame",
+    keep: np.ndarray | None = None,
+) -> Splits:
+    """Robot frames with reasoning and questions, as the mixture says.
+
+    Args:
+        params: shares and seed.
+        settings: batch size.
+        model: gives processor, statistics and the frozen tower.
+        mixture: `data.mixture` index.
+        keep: per robot row of the mixture, whether its text stays; None keeps all of it.
+    """
+    processor = model.processor
+    dataset = lerobot.open_dataset(paths.ANNOTATED)
+    robot_rows = mixture[mixture["domain"] == "robot"].reset_index(drop=True)
+    kept = np.ones(len(robot_rows), bool) if keep is None else keep
+    texts = [
+        text if stays and isinstance(text, str) and text else None
+        for text, stays in zip(robot_rows["reasoning"], kept, strict=True)
+    ]
+    robot = _robot(
+        dataset,
+        model,
+        [processor.robot_prompt(c) for c in robot_rows["command"]],
+        [processor.reasoning(text) for text in texts],
+    )
+    asked = mixture[mixture["domain"] == "multimodal"].reset_index(drop=True)
+    questions = _questions(model, dataset, robot, asked)
+
+    def mixer(split: str) -> Mixer:
+        chosen = np.flatnonzero((robot_rows["split"] == split).to_numpy())
+        about = np.flatnonzero((asked["split"] == split).to_numpy())
+        part = QuestionSamples(
+            questions.encoded,
+            questions.picture[about],
+            [questions.prompts[i] for i in about],
+            [questions.answers[i] for i in about],
+        )
+        share = params.mix.multimodal_share if len(about) else 0.0
+        return Mixer(
+            processor, settings.batch_size, share, params.seed, _select(robot, chosen), part
+        )
+
+    return Splits(mixer("train"), mixer("heldout"))
+
+
+def _questions(
+    model: VlaPolicy, dataset: lerobot.Dataset, robot: RobotSamples, asked: "pd.DataFrame"
+) -> QuestionSamples:
+    pictures = conversations.pictures(paths.MULTIMODAL)
+    encoded = encode_images(model.vlm, model.processor, list(pictures.values()))
+    place = {name: i for i, name in enumerate(pictures)}
+    # Questions about an episode are asked of its first frame; those frames follow the pictures.
+    first = [dataset.rows(e).start for e in range(len(dataset.episodes))]
+    rows = [
+        place[image] if isinstance(image, str) else len(pictures) + int(episode)
+        for image, episode in zip(asked["image"], asked["episode_index"], strict=True)
+    ]
+    return QuestionSamples(
+        torch.cat([encoded, robot.encoded[first]]),
+        np.array(rows, np.int64),
+        [model.processor.question_prompt(q) for q in asked["command"]],
+        [model.processor.answer(a) for a in asked["reasoning"]],
+    )
+
+
+def objective(
+    model: VlaPolicy,
+    language_weight: float,
+    distill: tuple[Distill, Recipe, VlaPolicy, VlaPolicy] | None = None,
+) -> Callable[[Batch], loop.Losses]:
+    """Loss of a batch: L_VLA, and lambda L_KD where an arm has teachers."""
+
+    def compute(batch: Batch) -> loop.Losses:
+        outputs = losses.run(model, batch)
+        flow, language = losses.flow(outputs, batch), losses.language(outputs)
+        result = {"loss": flow + language_weight * language, "flow": flow, "language": language}
+        if distill is not None:
+            settings, recipe, specialist, reasoner = distill
+            parts = teachers.distillation(
+                outputs,
+                batch,
+                action_teacher=specialist if recipe.action_teacher else None,
+                reasoning_teacher=reasoner if recipe.reasoning_teacher else None,
+                settings=settings,
+            )
+            result["loss"] = result["loss"] + settings.weight * parts["kd"]
+            result |= parts
+        return result
+
+    return compute
+
+
+def train(
+    name: str,
+    model: VlaPolicy,
+    settings: Optimisation,
+    data: Splits,
+    compute: Callable[[Batch], loop.Losses],
+    *,
+    resolved: dict[str, Any],
+    inputs: Sequence[Path],
+) -> None:
+    """Run the loop and write models/<name> with metrics.json.
+
+    Raises:
+        UserError: there is nothing to train on.
+    """
+    assert data.train.robot is not None
+    if not data.train.robot.prompts:
+        raise UserError("no training frames", where=name, fix="record more demonstrations")
+    progress.log(f"{name}: {policies.describe(model)}, {len(data.train.robot.prompts)} frames")
+
+    def heldout() -> dict[str, float]:
+        if data.heldout.robot is None or not data.heldout.robot.prompts:
+            return {}
+        return loop.mean([compute(data.heldout(step)) for step in range(HELDOUT_BATCHES)])
+
+    mark = checkpoints.fingerprint(resolved, inputs)
+    run = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark))
+    metrics = loop.fit(model, run, settings)
+    folder = paths.model(name)
+    with files.replacing(folder) as out:
+        out.mkdir(parents=True)
+        model.write(out, resolved=resolved, environment=environment.fingerprint())
+        files.write_json(out / "metrics.json", metrics)
+    shown = ", ".join(f"{k} {v:.4f}" for k, v in metrics["heldout"].items())
+    progress.log(f"{name}: held-out {shown or 'set is empty'} -> {folder}")

@@ -1,0 +1,165 @@
+"""One run: what its stages share, what comes before them and how it ends."""
+
+import contextlib
+import hashlib
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import State, StateType
+from prefect.states import Completed, Crashed, Failed
+
+from dualvla import workspace
+from dualvla.config import Params
+from dualvla.store import client
+from dualvla.store.client import Place
+from dualvla.workspace import Workspace
+from tasks import graph
+from tasks.board import Board, earlier_seconds
+from tasks.graph import Upstreams
+from tasks.session import Session, end_orphans
+
+SIMULATING = {"demonstrations", "multimodal", "evaluate"}  # stages, without their `@item`
+REPORT_EVERY = 30.0  # seconds between two lines about progress
+EXIT_CODES = {"BadInput": 2, "DataQualityFailed": 3}  # as in dualvla.errors
+
+
+class Run:
+    """A plan, its graph and the processes it becomes."""
+
+    def __init__(self, plan: Workspace, where: Place) -> None:
+        """Read the graph and its state; `plan` is written, `where` was checked."""
+        self.plan, self.where, self.folder = plan, where, plan.folder
+        self.graph: Upstreams = graph.read(plan.folder)
+        self.late = graph.changed(plan.folder, self.graph)
+        cores = os.cpu_count() or 1
+        self.costs = {name: cost(name, plan.params) for name in self.graph}
+        self.board = Board(self.graph, self.costs, cores, earlier_seconds(plan.folder))
+        self.session = Session(plan.folder, workspace.environment(plan), cores)
+
+
+@contextlib.contextmanager
+def opened(plan: Workspace, own: UUID | str | None, show: Callable[[str], None]) -> Iterator[Run]:
+    """Prepare a run, tell its progress through `show` while it lasts, leave no process behind.
+
+    Args:
+        plan: where it runs; written here.
+        own: id of the flow run, which is no zombie.
+        show: takes a line.
+
+    Raises:
+        UserError: another run holds the folder, or S3 does not answer.
+    """
+    where = client.place(plan.params.store, plan.root)
+    client.check(where, create=where.local)
+    with workspace.exclusive(plan.folder):
+        if orphans := end_orphans(plan.folder):
+            show(f"ended {orphans} processes that a killed run left behind")
+        if zombies := close_zombies(plan, own):
+            show(f"closed {zombies} runs that were killed")
+        workspace.write(plan, client.remote_config(where, plan.root))
+        run = Run(plan, where)
+        for name, reasons in run.late.items():
+            show(f"{name} is out of date: {'; '.join(reasons)}")
+        with _talking(run.board, show if run.late else None):
+            try:
+                yield run
+            finally:
+                # Whatever ends the run, a signal too: its children end first.
+                run.session.stop()
+
+
+def cost(stage: str, params: Params) -> int:
+    """How many cores a stage keeps busy."""
+    simulates = stage.split("@", maxsplit=1)[0] in SIMULATING
+    return params.simulation.workers if simulates else params.threads
+
+
+def ending(states: Mapping[str, State]) -> State:
+    """State of the whole run from those of its stages: the first failure names it."""
+    failed = {stage: state for stage, state in states.items() if state.is_failed()}
+    if not failed and all(state.is_completed() for state in states.values()):
+        cached = sum(state.name == "Cached" for state in states.values())
+        return Completed(message=f"{len(states) - cached} stages ran, {cached} were cached")
+    first = next(iter(failed or states))
+    return Failed(name=states[first].name or "Failed", message=f"{first}: {states[first].message}")
+
+
+def exit_code(state: State) -> int:
+    """Of the process: 0 green, 2 bad input, 3 quality, 1 any other failure."""
+    return 0 if state.is_completed() else EXIT_CODES.get(state.name or "", 1)
+
+
+def commit(root: Path) -> str:
+    """Short hash of the tree's commit, `-dirty` if files differ, `nogit` without git."""
+    git = ["git", "-C", str(root)]
+    head = subprocess.run(
+        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if head.returncode:
+        return "nogit"
+    changes = subprocess.run(
+        [*git, "status", "--porcelain"], capture_output=True, text=True, check=False
+    )
+    return head.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")
+
+
+def name(plan: Workspace) -> str:
+    """Name of the run in the UI."""
+    return f"{plan.profile}-{commit(plan.root)}"
+
+
+def tags(plan: Workspace) -> list[str]:
+    """Tags of the run: its profile, and one that names this folder on this machine."""
+    return [plan.profile, place_tag(plan)]
+
+
+def place_tag(plan: Workspace) -> str:
+    """A tag that only runs in this folder on this machine carry."""
+    where = f"{socket.gethostname()}:{plan.folder}"
+    return f"place-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
+
+
+def close_zombies(plan: Workspace, own: UUID | str | None) -> int:
+    """Mark runs of this folder that were killed as crashed; return how many.
+
+    Call it only while holding the folder's run lock: then none of them can be alive.
+    """
+    alive = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    here = FlowRunFilter(
+        state=FlowRunFilterState(type=alive), tags=FlowRunFilterTags(all_=[place_tag(plan)])
+    )
+    with get_client(sync_client=True) as api:
+        zombies = [one for one in api.read_flow_runs(flow_run_filter=here) if str(one.id) != own]
+        for zombie in zombies:
+            api.set_flow_run_state(zombie.id, Crashed(message="it was killed"), force=True)
+    return len(zombies)
+
+
+@contextlib.contextmanager
+def _talking(board: Board, show: Callable[[str], None] | None) -> Iterator[None]:
+    """Show the board's line now and then from a thread."""
+    ended = threading.Event()
+
+    def talk() -> None:
+        while show is not None and not ended.wait(REPORT_EVERY):
+            show(board.line())
+
+    thread = threading.Thread(target=talk, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,128 @@
+"""Run one DVC stage as one Prefect task.
+
+DVC decides whether a stage runs; Prefect shows it, repeats what is worth repeating and keeps the
+log. There is no Prefect caching on top: two sources of truth would disagree one day.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from tasks.run import EXIT_CODES, Run
+from tasks.session import Session
+
+NAMES = {code: name for name, code in EXIT_CODES.items()}
+
+RETRY_DELAYS = [2, 10, 30]  # seconds
+UNCHANGED = ("didn't change, skipping", "is cached - skipping run")
+BUSY = ("Unable to acquire lock", "is busy", "has been locked", "Failed to acquire")
+STAGE_EXIT = re.compile(r"exited with (-?\d+)")
+STAGE_ERROR = re.compile(r"^error: (.*)$")
+
+
+class WorthRepeatingError(RuntimeError):
+    """A busy lock or a killed process: the same command may work the next time."""
+
+
+@dataclass
+class Outcome:
+    """What the lines of `dvc repro` say about a stage."""
+
+    cached: bool = False
+    busy: bool = False
+    code: int | None = None  # the stage's own exit code, which dvc's hides
+    error: str = ""
+    tail: list[str] = field(default_factory=list)
+
+    def read(self, line: str) -> None:
+        """Take in one line."""
+        self.cached |= any(mark in line for mark in UNCHANGED)
+        self.busy |= any(mark in line for mark in BUSY)
+        if found := STAGE_EXIT.search(line):
+            self.code = int(found[1])
+        if found := STAGE_ERROR.match(line):
+            self.error = found[1]
+        self.tail = [*self.tail[-19:], line]
+
+    def killed(self) -> bool:
+        """Whether the stage was ended by a signal, for example by the kernel for its memory."""
+        return self.code is not None and (self.code < 0 or self.code > 128)
+
+
+def worth_repeating(_task: Any, _run: Any, state: State) -> bool:
+    """Whether a failed task is tried again: infrastructure only, never bad input or quality."""
+    try:
+        state.result(raise_on_failure=True)
+    except WorthRepeatingError:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+@task(
+    name="stage",
+    task_run_name="{stage}",
+    retries=len(RETRY_DELAYS),
+    retry_delay_seconds=RETRY_DELAYS,
+    retry_condition_fn=worth_repeating,
+)
+def run_stage(stage: str, run: Run) -> State:
+    """Bring one stage up to date and say how that went as the task's final state.
+
+    Args:
+        stage: its name in dvc.yaml.
+        run: which it is a part of.
+
+    Returns:
+        Completed, Cached, BadInput, DataQualityFailed or Failed.
+
+    Raises:
+        WorthRepeatingError: a lock was busy or the stage was killed.
+    """
+    if stage not in run.late:
+        run.board.finish(stage)
+        return Completed(name="Cached", message="unchanged")
+    logger = get_run_logger()
+    with run.session.using(run.costs[stage]):
+        run.board.start(stage)
+        logger.info(run.board.line())
+        try:
+            code, outcome = repro(stage, run.session, logger.info)
+        finally:
+            run.board.finish(stage)
+    logger.info(run.board.line())
+    return _final(code, outcome)
+
+
+def repro(stage: str, session: Session, show: Callable[[str], None]) -> tuple[int, Outcome]:
+    """Run `dvc repro` for one stage alone; return its exit code and what its lines say."""
+    # The lock is held while outputs are hashed, longer than DVC waits by default.
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", stage]
+    outcome = Outcome()
+
+    def take(line: str) -> None:
+        outcome.read(line)
+        if line.strip():
+            show(line)
+
+    return session.run(command, take), outcome
+
+
+def _final(code: int, outcome: Outcome) -> State:
+    if code == 0:
+        if outcome.cached:
+            return Completed(name="Cached", message="unchanged, or restored from DVC's cache")
+        return Completed()
+    said = outcome.error or next((line for line in reversed(outcome.tail) if line.strip()), "")
+    if outcome.code in NAMES:
+        return Failed(name=NAMES[outcome.code], message=said)
+    if outcome.busy or outcome.killed():
+        raise WorthRepeatingError(said)
+    return Failed(message=said)

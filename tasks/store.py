@@ -1,0 +1,62 @@
+"""Send what a green run made to S3: DVC's cache and run-cache, then the published version."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from dualvla import config, paths
+from dualvla.store import versions
+from tasks.run import Run, commit
+
+PREFIX = "retrain"
+
+
+def version(folder: Path) -> str:
+    """Prefix of the version that `dvc.lock` describes: the same content has the same name."""
+    lock = config.read_yaml(folder / "dvc.lock")
+    # The order in which stages finished is not content.
+    content = json.dumps(lock["stages"], sort_keys=True)
+    return f"{PREFIX}/{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def contents(folder: Path, models: tuple[str, ...]) -> dict[str, Path]:
+    """What is published: the report, the evaluated models and the record of their making."""
+    names = ["dvc.lock", "dvc.yaml", "params.yaml", paths.REPORT.as_posix()]
+    names += [paths.model(name).as_posix() for name in models]
+    return {name: folder / name for name in names}
+
+
+@task(name="push", task_run_name="push", retries=2, retry_delay_seconds=5)
+def push(run: Run) -> State:
+    """Push DVC's cache and run-cache, so that others restore instead of recomputing."""
+    if versions.read_manifest(run.where, version(run.folder)) is not None:
+        return Completed(name="Cached", message="this version was pushed before")
+    logger = get_run_logger()
+    lines: list[str] = []
+
+    def take(line: str) -> None:
+        lines.append(line)
+        logger.info(line)
+
+    code = run.session.run([sys.executable, "-m", "dvc", "push", "--run-cache"], take)
+    if code != 0:
+        raise RuntimeError(lines[-1] if lines else f"dvc push ended with {code}")
+    return Completed()
+
+
+@task(name="publish", task_run_name="publish", retries=2, retry_delay_seconds=5)
+def publish(run: Run) -> versions.Version:
+    """Upload report and models as one version and verify every sum."""
+    params = run.plan.params
+    prefix = version(run.folder)
+    about = {"profile": params.profile, "seed": params.seed, "commit": commit(run.plan.root)}
+    done = versions.publish(run.where, prefix, contents(run.folder, params.evaluate.models), about)
+    size = f"{done.files} files, {done.bytes / 2**20:.1f} MiB"
+    what = f"published and verified, {size}" if done.new else "was published before"
+    get_run_logger().info(f"s3://{run.where.bucket}/{prefix} {what}")
+    return done
