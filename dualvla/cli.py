@@ -196,10 +196,11 @@ def _flow(profile: str | None, *more: str) -> NoReturn:
 
     root = workspace.find_root()
     plan = workspace.plan(root, profile)
+    typer.echo(f"profile {plan.profile} in {plan.folder}; checking this machine")
     doctor.preflight(plan)
     names = doctor.needed_servers(plan)
-    if names:
-        stack.up(root, names=names)
+    for name, url in (stack.up(root, names=names) if names else {}).items():
+        typer.echo(f"{name:8} {url}")
     os.environ.update(stack.environment(root))
     os.environ.update(LOG_FORMAT)
     arguments = ["--root", str(root), *(["--profile", profile] if profile else []), *more]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from dualvla import files, stack
@@ -20,6 +21,7 @@ from dualvla.store import client
 from dualvla.workspace import Workspace
 
 MIN_FREE_GIB = 2.0
+VULKAN = stack.STATE / "vulkan.json"  # the drivers with which rendering worked
 RLDS_INFO = "dataset_info.json"
 
 
@@ -79,6 +81,25 @@ def vulkan(plan: Workspace) -> str:
     return probe.require()
 
 
+def known_vulkan(plan: Workspace) -> str:
+    """This machine can render, or could with the same drivers before: the probe takes seconds."""
+    path = plan.root / VULKAN
+    stamp = files.read_json(path) if path.is_file() else {}
+    if stamp.get("drivers") == _drivers():
+        return str(stamp["device"])
+    return vulkan(plan)
+
+
+def _drivers() -> list[str]:
+    """What decides whether Vulkan works, as text that changes with it."""
+    named = [os.environ.get(name, "") for name in ("VK_ICD_FILENAMES", "VK_DRIVER_FILES")]
+    folders = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
+    manifests = [path for folder in folders for path in sorted(Path(folder).glob("*.json"))]
+    manifests += [Path(name) for text in named for name in text.split(os.pathsep) if name]
+    stamps = [f"{path} {path.stat().st_mtime_ns}" for path in manifests if path.is_file()]
+    return [*named, *stamps, *(str(path) for path in sorted(Path("/dev/dri").glob("*")))]
+
+
 def gpu(plan: Workspace) -> str:
     """Which GPUs PyTorch could use; none is fine."""
     if shutil.which("nvidia-smi") is None:
@@ -127,7 +148,7 @@ def s3(plan: Workspace) -> str:
 Check = Callable[[Workspace], str]
 CHECKS: tuple[Check, ...] = (python, disk, vulkan, gpu, data, assets, ports, prefect, s3)
 # The slow ones last: bad parameters of a data set are told before a probe has rendered.
-BEFORE_A_RUN: tuple[Check, ...] = (disk, data, assets, ports, prefect, s3, vulkan)
+BEFORE_A_RUN: tuple[Check, ...] = (disk, data, assets, ports, prefect, s3, known_vulkan)
 
 
 def needed_servers(plan: Workspace) -> tuple[str, ...]:
@@ -143,11 +164,12 @@ def examine(plan: Workspace) -> list[Finding]:
 
 
 def preflight(plan: Workspace) -> None:
-    """Raise the `UserError` of the first check that would stop a run; write nothing."""
+    """Raise the `UserError` of the first check that would stop a run, having written nothing."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        answers = [pool.submit(check, plan) for check in BEFORE_A_RUN]
-        for answer in answers:
-            answer.result()
+        answers = {check: pool.submit(check, plan) for check in BEFORE_A_RUN}
+        found = {check: answer.result() for check, answer in answers.items()}
+    stamp = {"drivers": _drivers(), "device": found[known_vulkan]}
+    files.write_json(plan.root / VULKAN, stamp)
 
 
 def _finding(check: Check, plan: Workspace) -> Finding:

@@ -61,7 +61,7 @@ OBJECTS = (
     Object(
         "plate",
         "bridge_plate_objaverse_larger",
-        "white",
+        "yellow",
         "round",
         "dishes",
         "used to serve food",

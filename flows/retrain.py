@@ -11,6 +11,7 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, tags
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -29,7 +30,9 @@ def _run_name() -> str:
 
 
 @flow(
-    name="retrain", flow_run_name=_run_name, task_runner=ThreadPoolTaskRunner(max_workers=THREADS)
+    name="retrain",
+    flow_run_name=_run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=THREADS),
 )
 def retrain(root: str = ".", profile: str | None = None, checked: bool = False) -> State:
     """Bring every stage up to date; push, publish and show the result if all are green.
@@ -40,13 +43,12 @@ def retrain(root: str = ".", profile: str | None = None, checked: bool = False) 
         checked: the preflight checks were made just now.
     """
     logger = get_run_logger()
-    logger.info(f"watch it at {flow_run.ui_url}")
     try:
         plan = workspace.plan(Path(root), profile)
         if not checked:
             doctor.preflight(plan)
         with run.opened(plan, flow_run.id, logger.info) as night:
-            futures = {}
+            futures: dict[str, PrefectFuture[State]] = {}
             for stage, upstreams in night.graph.items():
                 before = [futures[name] for name in upstreams]
                 futures[stage] = run_stage.submit(stage, night, wait_for=before)

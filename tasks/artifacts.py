@@ -12,6 +12,7 @@ from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 
 from dualvla import files, paths
 from dualvla.store import client
@@ -22,7 +23,7 @@ WEEK = 7 * 24 * 3600  # seconds; the longest a signed address lives
 QUALITY_KEY = "quality"
 
 
-@task(name="artifacts", task_run_name="artifacts")
+@task(name="artifacts", task_run_name="artifacts", cache_policy=NO_CACHE)
 def show(run: Run, version: Version) -> None:
     """Create the run's artifacts; `version` is what was published."""
     report, where = run.folder / paths.REPORT, run.where

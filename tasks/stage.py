@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -69,6 +70,7 @@ def worth_repeating(_task: Any, _run: Any, state: State) -> bool:
 @task(
     name="stage",
     task_run_name="{stage}",
+    cache_policy=NO_CACHE,  # DVC is the one who knows
     retries=len(RETRY_DELAYS),
     retry_delay_seconds=RETRY_DELAYS,
     retry_condition_fn=worth_repeating,

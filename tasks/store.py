@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
@@ -31,7 +32,7 @@ def contents(folder: Path, models: tuple[str, ...]) -> dict[str, Path]:
     return {name: folder / name for name in names}
 
 
-@task(name="push", task_run_name="push", retries=2, retry_delay_seconds=5)
+@task(name="push", task_run_name="push", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
 def push(run: Run) -> State:
     """Push DVC's cache and run-cache, so that others restore instead of recomputing."""
     if versions.read_manifest(run.where, version(run.folder)) is not None:
@@ -49,7 +50,9 @@ def push(run: Run) -> State:
     return Completed()
 
 
-@task(name="publish", task_run_name="publish", retries=2, retry_delay_seconds=5)
+@task(
+    name="publish", task_run_name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5
+)
 def publish(run: Run) -> versions.Version:
     """Upload report and models as one version and verify every sum."""
     params = run.plan.params

@@ -41,16 +41,23 @@ def port_base() -> int:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory):
-    """The root of a running stack: Prefect and S3, stopped when the tests end."""
+def s3_root(tmp_path_factory):
+    """The root of a stack of which S3 runs, stopped when the tests end."""
     root = tmp_path_factory.mktemp("stack")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(stack.PORT_BASE, str(free_port_base()))
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_URL"):
             patch.delenv(name, raising=False)
-        stack.up(root)
+        stack.up(root, names=("s3",))
         yield root
         stack.down(root)
+
+
+@pytest.fixture(scope="session")
+def servers(s3_root):
+    """The root of a running stack, with Prefect too."""
+    stack.up(s3_root)
+    return s3_root
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,10 @@ def project(bare_project, servers) -> Project:
     """The toy project with the shared stack as its own."""
     state = bare_project.root / stack.STATE
     state.mkdir()
-    for path in [*(servers / stack.STATE).glob("*.pid.json"), servers / stack.STATE / "credentials"]:
+    for path in [
+        *(servers / stack.STATE).glob("*.pid.json"),
+        servers / stack.STATE / "credentials",
+    ]:
         shutil.copy(path, state)
     # Each project has its own bucket, or they would find each other's versions.
     bucket = "b" + "".join(c for c in bare_project.root.parent.name.lower() if c.isalnum())[-40:]

@@ -73,7 +73,7 @@ def lock(root: Path) -> dict:
     }
     for model in MODELS:
         stages[f"train@{model}"] = {
-            "cmd": "python -m dualvla.stages.distill",
+            "cmd": f"python -m dualvla.stages.distill --arm {model}",
             "deps": [item(paths.PRUNED), item("dualvla/training")],
             "params": {"params.yaml": {"distill.steps": 400}},
             "outs": [item(paths.model(model))],

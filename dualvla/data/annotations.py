@@ -82,7 +82,10 @@ def annotate(episode: Episode, params: Annotate, *, seed: int, dataset: str) -> 
     command = phrases.parse(episode.task)
     rng = _rng(seed, dataset, episode.index)
     kinds = subtasks(episode)
-    named = bool(episode.task.strip())
+    # Colours and shapes are those of our own objects: they hold in simulation only.
+    known = episode.environment is not None
+    rewrites = phrases.rewrites(command, appearance=known)
+    contexts = phrases.contexts(command, appearance=known)
     return Annotation(
         plan=phrases.plan(kinds, command),
         subtasks=tuple(phrases.subtask(kind, command) for kind in kinds),
@@ -90,8 +93,8 @@ def annotate(episode: Episode, params: Annotate, *, seed: int, dataset: str) -> 
         scenes=scenes(episode, command),
         caption=caption(episode, command),
         questions=_choose(rng, questions(episode, command, rng), params.questions),
-        rewrites=_choose(rng, phrases.rewrites(command), params.rewrites) if named else (),
-        contexts=_choose(rng, phrases.contexts(command), params.contexts) if named else (),
+        rewrites=_choose(rng, rewrites, params.rewrites),
+        contexts=_choose(rng, contexts, params.contexts),
     )
 
 
@@ -140,9 +143,11 @@ def subtasks(episode: Episode) -> list[str]:
 def moves(states: Floats, actions: Floats) -> tuple[str, ...]:
     """Move primitive of each frame: `move left down`, `turn left`, `close gripper`, `hold still`.
 
-    A direction is named if the measured displacement over the next AHEAD frames reaches MIN_MOVE
-    along its axis of the robot base frame and MIN_SHARE of the greatest one, at most two of them. A
-    gripper command that changes at this frame or the next is named too, a turn only without it.
+    A direction is named if the measured displacement over the next AHEAD frames, or up to the next
+    gripper command if that comes sooner, reaches MIN_MOVE along its axis of the robot base frame
+    and MIN_SHARE of the greatest one; at most two are. The gripper is named at the frame whose
+    command changes and the one before it, and earlier if the arm already waits for it; a turn only
+    without.
 
     Args:
         states: (T, 7) measured poses, metres and radians.
@@ -152,21 +157,22 @@ def moves(states: Floats, actions: Floats) -> tuple[str, ...]:
     # The motion of the last action is not measured any more: it is taken from the action.
     last = states[-1, :6] + actions[-1, :6]
     poses = np.concatenate([states[:, :6], last[None]]).astype(np.float64)
-    ahead = poses[np.minimum(np.arange(length) + AHEAD, length)] - poses[:length]
-    turn = (ahead[:, 5] + np.pi) % (2 * np.pi) - np.pi
     gripper = np.where(actions[:, 6] > 0, 1, -1)
     start = 1 if states[0, 6] > 0.5 else -1
-    before = np.concatenate([[start], gripper[:-1]])
-    after = np.concatenate([gripper[1:], gripper[-1:]])
+    changes = np.flatnonzero(np.diff(gripper, prepend=start))
     texts = []
     for frame in range(length):
-        words = _directions(ahead[frame, :3])
+        coming = changes[changes >= frame]
+        change = int(coming[0]) if len(coming) else length + AHEAD
+        end = min(frame + AHEAD, max(change, frame + 1), length)
+        moved = poses[end] - poses[frame]
+        turn = (moved[5] + np.pi) % (2 * np.pi) - np.pi
+        words = _directions(moved[:3])
         parts = [f"move {' '.join(words)}"] if words else []
-        change = after[frame] if after[frame] != before[frame] else gripper[frame]
-        if change != before[frame]:
-            parts.append(phrases.GRIPPER[int(change)])
-        elif abs(turn[frame]) >= MIN_TURN:
-            parts.append(phrases.TURNS[int(turn[frame] < 0)])
+        if change <= frame + 1 or (change < frame + AHEAD and not words):
+            parts.append(phrases.GRIPPER[int(gripper[change])])
+        elif abs(turn) >= MIN_TURN:
+            parts.append(phrases.TURNS[int(turn < 0)])
         texts.append(" ".join(parts) or phrases.STILL)
     return tuple(texts)
 
@@ -196,8 +202,9 @@ def caption(episode: Episode, command: Command) -> str:
         return ""
     if not command.target:
         return f"a robot arm near {phrases.article(command.source)}"
+    seen = episode.environment is not None
     source, target = (
-        f"{thing.colour} {name.removeprefix(thing.colour).strip()}" if thing else name
+        f"{thing.colour} {name.removeprefix(thing.colour).strip()}" if thing and seen else name
         for thing, name in zip(command.things, (command.source, command.target), strict=True)
     )
     where = relation(episode)
@@ -235,9 +242,12 @@ def questions(
         found.append((f"where does the {command.source} go?", place))
     things = [thing for thing in command.things if thing is not None]
     for thing in things:
+        if episode.environment is not None:
+            found += [
+                (f"what colour is the {thing.name}?", thing.colour),
+                (f"what shape is the {thing.name}?", thing.shape),
+            ]
         found += [
-            (f"what colour is the {thing.name}?", thing.colour),
-            (f"what shape is the {thing.name}?", thing.shape),
             (f"what kind of thing is the {thing.name}?", phrases.KINDS[thing.category]),
             (f"what is the {thing.name} for?", thing.use),
         ]

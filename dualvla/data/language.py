@@ -12,6 +12,7 @@ import numpy as np
 from dualvla.data import annotations, phrases
 from dualvla.data.features import EVENTS, PERSISTENT
 from dualvla.data.reading import Dataset
+from dualvla.simulation.environments import TASKS
 
 MAX_WORDS = 28  # of a frame's reasoning; text is decoded word by word at every decision
 
@@ -114,6 +115,7 @@ def lexicon() -> list[str]:
     Whole numbers 0 to 100 are in it as positions, so that each is one token.
     """
     texts = {*phrases.sentences(), *annotations.sentences()}
+    texts |= {spec.instruction for spec in TASKS.values()}
     texts |= {f"carrot at {number} {100 - number}" for number in range(101)}
     texts |= {f"carrot at {number} {number}" for number in range(101)}
     example = phrases.parse("put carrot on plate")

@@ -55,13 +55,15 @@ def build(
     """
     rows: list[dict[str, Any]] = []
     texts, commands = language.reasoning(dataset), language.commands(dataset)
-    told = language.conversations(dataset)
+    told: dict[int, list[language.Conversation]] = {}
+    for spoken in language.conversations(dataset):
+        told.setdefault(spoken.episode_index, []).append(spoken)
     out = held_out(len(dataset.episodes), mix.heldout_share, seed)
     for episode in range(len(dataset.episodes)):
         split = "heldout" if out[episode] else "train"
         by_kind: dict[str, list[str]] = {}
-        for kind, text in commands[episode]:
-            by_kind.setdefault(kind, []).append(text)
+        for given in commands[episode]:
+            by_kind.setdefault(given.kind, []).append(given.text)
         key = {"dataset": dataset.name, "episode_index": episode, "split": split}
         for frame, row in enumerate(dataset.rows(episode)):
             draw = np.random.default_rng([seed, episode, frame])
@@ -69,12 +71,13 @@ def build(
             command = by_kind[kind][int(draw.integers(len(by_kind[kind])))]
             shown = {"kind": kind, "command": command, "reasoning": texts[row]}
             rows.append({"domain": "robot", **key, "frame_index": frame, **shown})
-        for number, (question, answer) in enumerate(told[episode]):
-            name = f"{dataset.name}-{episode:06d}-{number}"
-            shown = {"kind": "episode", "command": question, "reasoning": answer}
-            rows.append(
-                {"domain": "multimodal", **key, "frame_index": 0, "conversation": name, **shown}
-            )
+        for number, spoken in enumerate(told.get(episode, [])):
+            place = {
+                "conversation": f"{dataset.name}-{episode:06d}-{number}",
+                "frame_index": spoken.frame_index,
+            }
+            shown = {"kind": "episode", "command": spoken.question, "reasoning": spoken.answer}
+            rows.append({"domain": "multimodal", **key, **place, **shown})
     for split, conversations in asked.items():
         for c in conversations:
             key = {"dataset": multimodal_name, "episode_index": -1, "frame_index": -1}
@@ -94,10 +97,11 @@ def _kind(available: dict[str, list[str]], mix: Mix, u: float) -> str:
 
 def counts(table: pd.DataFrame) -> dict[str, Any]:
     """Rows by split, domain and kind."""
-    grouped = table.groupby(["split", "domain", "kind"]).size()
+    grouped = table.groupby(["split", "domain", "kind"]).size().reset_index(name="count")
     result: dict[str, Any] = {}
-    for (split, domain, kind), count in grouped.items():  # type: ignore[misc]
-        result.setdefault(split, {}).setdefault(domain, {})[kind] = int(count)
+    for row in grouped.to_dict("records"):
+        part = result.setdefault(row["split"], {}).setdefault(row["domain"], {})
+        part[row["kind"]] = int(row["count"])
     return result
 
 

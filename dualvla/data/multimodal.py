@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from dualvla.objects import BY_NAME, OBJECTS, Object
-from dualvla.simulation.scenes import Label, Scene
+from dualvla.simulation.scenes import Scene
+from dualvla.simulation.studio import Label
 
 SEEN = 0.4  # visible share from which a thing is asked about
 GRIPPER_SEEN = 0.3

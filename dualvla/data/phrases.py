@@ -46,37 +46,50 @@ KINDS = {  # objects.Object.category as a noun in a command
 INSIDE = ("into", "in", "inside")
 UPON = ("on", "onto", "on top of")
 
-# Situations in which a person would want the object, and what is then wanted of the target.
+# Situations in which a person would want the object, and what is then wanted of the target;
+# {colour} is the thing's own.
 NEEDS = {
     "carrot": (
         "i want to feed a rabbit its favourite food",
-        "a hungry rabbit is waiting for its orange snack",
-        "i would like something orange to eat",
+        "a hungry rabbit is waiting for its {colour} snack",
+        "i would like something {colour} to eat",
     ),
     "spoon": (
         "i will stir soup soon and need the tool for it",
-        "the soup is ready , something green to stir it is missing",
-        "i have stirred the soup and want to put the tool away",
+        "the soup is ready , something {colour} to stir it is missing",
+        "i have stirred the soup and want to put the {colour} tool away",
     ),
     "green cube": (
         "a child wants to build a tower",
-        "the tower needs something green on its top",
-        "we stack toys and the green one is next",
+        "the tower needs something {colour} on its top",
+        "we stack toys and the {colour} one is next",
     ),
-    "yellow cube": ("the tower needs something yellow",),
+    "yellow cube": ("the tower needs something {colour} on its top",),
     "eggplant": (
-        "i want to cook a stew of the purple vegetable",
-        "the purple vegetable has to be washed",
-        "dinner will be a stew of something purple",
+        "i want to cook a stew of the {colour} vegetable",
+        "the {colour} vegetable has to be washed",
+        "dinner will be a stew of something {colour}",
     ),
 }
 ENDS = {
-    "plate": ("please serve it on the white dish", "get it ready where food is served"),
-    "towel": ("please lay it where hands are dried", "it should lie on the blue cloth"),
-    "yellow cube": ("please use the yellow toy as the base", "the yellow toy stays below"),
-    "green cube": ("the green toy stays below",),
+    "plate": ("please serve it on the {colour} dish", "get it ready where food is served"),
+    "towel": ("please lay it where hands are dried", "it should lie on the {colour} cloth"),
+    "yellow cube": ("please use the {colour} toy as the base", "the {colour} toy stays below"),
+    "green cube": ("please use the {colour} toy as the base", "the {colour} toy stays below"),
     "basket": ("please collect it in the container", "it should be where dishes are held"),
 }
+
+REWRITES = (  # source, target, preposition
+    "place the {0} {2} the {1}",
+    "set the {0} {2} the {1}",
+    "pick up the {0} and put it {2} the {1}",
+    "can you put the {0} {2} the {1}",
+)
+CONTEXTS = (  # for things of which nothing is known
+    "someone is looking for the {0} {2} the {1}",
+    "the {0} is still missing {2} the {1}",
+    "nothing is right until the {0} is {2} the {1}",
+)
 
 _COMMAND = re.compile(
     r"(?:please )?(?:put|place|move|stack|set|take|lay|drop|pick up)(?: the| a)? (?P<source>.+?)"
@@ -156,18 +169,30 @@ def plan(kinds: Sequence[str], command: Command) -> str:
     return " , ".join(subtask(kind, command) for kind in dict.fromkeys(kinds))
 
 
-def descriptions(name: str) -> tuple[str, ...]:
-    """Other words for a thing: `carrot` is also an `orange vegetable`; unknown things have none."""
-    thing = BY_NAME.get(name)
-    if thing is None:
+@cache
+def descriptions(name: str, *, appearance: bool = True) -> tuple[str, ...]:
+    """Other words for a thing: `carrot` is also an `orange vegetable`; unknown things have none.
+
+    Only words that fit no other thing of the table. Without `appearance` colour and shape are left
+    out: a plate in imported data need not look like ours.
+    """
+    if name not in BY_NAME:
         return ()
-    kind = KINDS[thing.category]
-    return (f"{thing.colour} {kind}", f"thing {thing.use}", f"{thing.shape} {thing.colour} thing")
+    words = _words(BY_NAME[name], appearance=appearance)
+    others = {
+        text
+        for thing in OBJECTS
+        if thing.name != name
+        for text in _words(thing, appearance=appearance)
+    }
+    return tuple(text for text in words if text not in others)
 
 
-def prepositions(command: Command) -> tuple[str, ...]:
-    """Words for where a thing goes."""
-    return INSIDE if command.inside else UPON
+def _words(thing: Object, *, appearance: bool) -> tuple[str, ...]:
+    kind, use = KINDS[thing.category], f"thing {thing.use}"
+    if not appearance:
+        return kind, use
+    return f"{thing.colour} {kind}", use, f"{thing.shape} {thing.colour} thing"
 
 
 def article(name: str) -> str:
@@ -176,42 +201,41 @@ def article(name: str) -> str:
 
 
 @cache
-def rewrites(command: Command) -> tuple[str, ...]:
-    """All other ways to say a command, in a fixed order; the first ones name things differently."""
+def rewrites(command: Command, *, appearance: bool = True) -> tuple[str, ...]:
+    """All other ways to say a command, in a fixed order; see `descriptions` for `appearance`."""
     if not command.source:
         return ()
     if not command.target:
         asked = ("please {0}", "can you {0}", "i would like you to {0}")
         return tuple(form.format(command.text) for form in asked)
-    sources = (*descriptions(command.source), command.source)
-    targets = (*descriptions(command.target), command.target)
-    forms = (
-        "place the {0} {2} the {1}",
-        "set the {0} {2} the {1}",
-        "pick up the {0} and put it {2} the {1}",
-        "can you move the {0} {2} the {1}",
-        "the {0} belongs {2} the {1}",
-    )
-    found = (
+    names = (command.source, command.target)
+    sources, targets = ((*descriptions(name, appearance=appearance), name) for name in names)
+    words = INSIDE if command.inside else UPON
+    found = [
         form.format(source, target, word)
-        for source, target, form, word in product(sources, targets, forms, prepositions(command))
-    )
+        for source, target, form, word in product(sources, targets, REWRITES, words)
+    ]
+    found += [
+        f"the {source} belongs {command.preposition} the {target}"
+        for source, target in product(sources, targets)
+    ]
     return tuple(text for text in dict.fromkeys(found) if text != command.text)
 
 
 @cache
-def contexts(command: Command) -> tuple[str, ...]:
+def contexts(command: Command, *, appearance: bool = True) -> tuple[str, ...]:
     """Situations that imply a command without giving it, in a fixed order."""
     if not command.source or not command.target:
         return ()
-    needs, ends = NEEDS.get(command.source), ENDS.get(command.target)
-    if needs and ends:
-        return tuple(f"{need} , {end}" for need, end in product(needs, ends))
-    word = command.preposition
-    return (
-        f"someone is looking for the {command.source} {word} the {command.target}",
-        f"the {command.source} is still missing {word} the {command.target}",
-        f"nothing is right until the {command.source} is {word} the {command.target}",
+    source, target = command.things
+    if source and target and appearance:
+        needs = (need.format(colour=source.colour) for need in NEEDS.get(source.name, ()))
+        ends = (end.format(colour=target.colour) for end in ENDS.get(target.name, ()))
+        found = tuple(f"{need} , {end}" for need, end in product(needs, ends))
+        if found:
+            return found
+    return tuple(
+        form.format(command.source, command.target, command.preposition) for form in CONTEXTS
     )
 
 
@@ -226,8 +250,9 @@ def sentences() -> Iterator[str]:
         yield command.text
         yield from (subtask(kind, command) for kind in SUBTASKS)
         yield plan(SUBTASKS, command)
-        yield from rewrites(command)
-        yield from contexts(command)
+        for appearance in (True, False):
+            yield from rewrites(command, appearance=appearance)
+            yield from contexts(command, appearance=appearance)
     things = Command("move the object", "object", "", inside=False)
     yield from (subtask(kind, things) for kind in SUBTASKS)
     yield from rewrites(things)

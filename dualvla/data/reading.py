@@ -84,7 +84,7 @@ class Dataset:
     @cached_property
     def tasks(self) -> list[str]:
         """Instructions by task_index."""
-        table = _open(self.root / "meta" / "tasks.parquet").read().to_pandas()
+        table = _read(self.root / "meta" / "tasks.parquet").to_pandas()
         ordered = table.sort_values("task_index")
         # LeRobot keeps the instruction as the frame's index; some writers as a column.
         texts = ordered["task"] if "task" in ordered.columns else ordered.index
@@ -96,9 +96,8 @@ class Dataset:
         paths = sorted((self.root / "meta" / "episodes").glob("*/*.parquet"))
         tables = []
         for path in paths:
-            file = _open(path)
-            names = [n for n in file.schema_arrow.names if not n.startswith("stats/")]
-            tables.append(file.read(columns=names))
+            names = [n for n in _open(path).schema_arrow.names if not n.startswith("stats/")]
+            tables.append(_read(path, names))
         if not tables:
             raise UserError("no episode table", where=str(self.root / "meta"), fix=REWRITE)
         frame = pa.concat_tables(tables).to_pandas().sort_values("episode_index")
@@ -129,7 +128,7 @@ class Dataset:
         if feature.dtype not in columns_of.NUMBERS:
             fix = "use images or language for it"
             raise UserError(f"{name} is no numeric column", where=str(self.root), fix=fix)
-        parts = [_open(path).read(columns=[name]).column(name) for path in self.paths]
+        parts = [_read(path, [name]).column(name) for path in self.paths]
         return np.concatenate([_numbers(name, part, feature, self.root) for part in parts])
 
     def images(self, key: str = CAMERA, rows: Sequence[int] | None = None) -> list[bytes]:
@@ -303,9 +302,17 @@ def _about(root: Path) -> About:
 
 def _open(path: Path) -> Any:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise UserError("no such file", where=str(path), fix=REWRITE) from error
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read(path: Path, columns: list[str] | None = None) -> Any:
+    file = _open(path)
+    try:
+        return file.read(columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
 
@@ -319,7 +326,7 @@ def _read_group(file: Any, number: int, name: str, path: Path) -> Any:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return UserError(f"truncated or no Parquet file: {line}", where=str(path), fix=REWRITE)
+    return UserError(f"damaged or no Parquet file: {line}", where=str(path), fix=REWRITE)
 
 
 def _numbers(name: str, column: Any, feature: Feature, root: Path) -> NDArray[Any]:

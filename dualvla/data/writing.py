@@ -218,6 +218,7 @@ class Writer:
                 path,
                 self._schema,
                 compression={leaf: "NONE" if leaf in pictures else "SNAPPY" for leaf in leaves},
+                write_page_checksum=True,
                 use_dictionary=[leaf for leaf in leaves if leaf not in pictures],
             )
         self._writer.write_table(table, row_group_size=max(length, 1))

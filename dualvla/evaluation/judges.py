@@ -1,8 +1,8 @@
 """Judges of a trajectory: four ratings from 0 to 10 (VLA Score, DualVLA section on evaluation).
 
 The paper asks a large model that looks at frames. The judge here reads the simulator's state by
-stated rules: it is deterministic, free, and cannot be charmed by fluent text, but it only knows pick
-and place, and its ratings are on its own scale, not the paper's.
+stated rules: it is deterministic, free, and cannot be charmed by fluent text, but it only knows
+pick and place, and its ratings are on its own scale, not the paper's.
 
 R, reasoning: half, at every text written, how near the said positions are to the true ones (full
 marks within 5 % of the picture, none beyond 20 %; nothing for things that are not in the scene);
@@ -17,14 +17,14 @@ I, intention: how near the gripper came to the right object (0.3), whether it gr
 near that object came to its goal (0.4); times 0.3 if another object was moved or grasped at, times
 0.8 if the object was dropped on the way.
 
-RA, alignment: at every text written, whether the next steps move as the text says; at every decision
-with a text in force, whether they make the progress its subtask is about.
+RA, alignment: at every text written, whether the next four steps move as the text says; at every
+decision with a text in force, whether they make the progress its subtask is about.
 
 A policy that keeps silent is judged by the last text in force in the same trajectory; without any,
 R and RA are 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,9 +38,11 @@ from dualvla.evaluation.speech import Claims, claims
 Floats = NDArray[np.float64]
 
 SLACK = 2  # steps a said subtask may be early or late
-WINDOW = 4  # steps after a text within which the arm must do as said
+WINDOW = 4  # steps after a text within which the arm must do as said, as annotations look ahead
 NEAR, FAR = 0.05, 0.20  # of the picture: full marks, none
 STILL = 0.002  # metres: less is no motion
+IDLE = 0.03  # metres within the window: less may be called holding still
+TURNED = 0.1  # radians within the window: less is no turn
 REACHED = 0.03  # metres from the finger tips to an object's centre: there
 PLACED = 0.02  # metres in the plane from its goal: there
 CLOSE_BY = 0.06  # metres in the plane: near enough to lower onto
@@ -60,6 +62,7 @@ class Clip:
     target: str
     actions: Floats  # (T, 7) conventions.ACTION_NAMES
     environment: Floats  # (T + 1, K) conventions.ENVIRONMENT_STATE_NAMES
+    yaw: Floats  # (T + 1,) of the gripper, radians
     decided: NDArray[np.bool_]  # (T,) the policy was asked
     wrote: NDArray[np.bool_]  # (T,) it wrote a text
     texts: tuple[str | None, ...]  # (T,) in force
@@ -97,6 +100,7 @@ def clip_of(rows: pd.DataFrame, source: str, target: str) -> Clip:
         target=target,
         actions=acted[[f"action.{name}" for name in ACTION_NAMES]].to_numpy(np.float64),
         environment=rows[list(ENVIRONMENT_STATE_NAMES)].to_numpy(np.float64),
+        yaw=rows["state.yaw"].to_numpy(np.float64),
         decided=acted["decision"].to_numpy(bool),
         wrote=(acted["tokens"] > 0).to_numpy(bool),
         texts=tuple(texts),
@@ -158,12 +162,9 @@ def situations(clip: Clip) -> list[frozenset[str]]:
 def _reasoning(clip: Clip, said: Sequence[str | None]) -> float:
     true = situations(clip)
     places, subtasks = [], []
-    for step in np.flatnonzero(clip.decided):
-        if said[step] is None:
-            continue
-        heard = _read(said[step])
+    for step, heard in _heard(clip, said):
         if clip.wrote[step] and heard.places:
-            places.append(_places(clip, heard, int(step)))
+            places.append(_places(clip, heard, step))
         if heard.phases:
             around = true[max(0, step - SLACK) : step + SLACK + 1]
             fits = any(heard.phases & now for now in around)
@@ -197,30 +198,25 @@ def _right_thing(clip: Clip, heard: Claims) -> bool:
 
 def _alignment(clip: Clip, said: Sequence[str | None]) -> float:
     marks = []
-    for step in np.flatnonzero(clip.decided):
-        if said[step] is None:
-            continue
-        heard = _read(said[step])
-        end = _until(said, int(step))
+    for step, heard in _heard(clip, said):
+        end = min(step + WINDOW, len(said))
         parts = []
         if clip.wrote[step] and heard.moves:
-            parts.append(_moves_as_said(clip, heard, int(step), end))
+            parts.append(_moves_as_said(clip, heard, step, end))
         if heard.phases:
-            parts.append(float(any(_progress(clip, int(step), end)[p] for p in heard.phases)))
+            # Any stretch from here on will do: a subtask may end before the window does.
+            made = (_progress(clip, heard, step, stop) for stop in range(step + 1, end + 1))
+            parts.append(float(bool(heard.phases & set().union(*made))))
         if parts or heard.empty:
             marks.append(float(np.mean(parts)) if parts else 0.0)
     return float(np.mean(marks)) if marks else 0.0
 
 
-def _until(said: Sequence[str | None], step: int) -> int:
-    """The state up to which what was said at `step` must show: the window, or another claim."""
-    heard = _read(said[step])
-    for later in range(step + 1, min(step + WINDOW, len(said))):
-        other = _read(said[later])
-        same = (heard.phases, heard.direction, heard.gripper, heard.still)
-        if same != (other.phases, other.direction, other.gripper, other.still):
-            return later
-    return min(step + WINDOW, len(said))
+def _heard(clip: Clip, said: Sequence[str | None]) -> Iterator[tuple[int, Claims]]:
+    """Every decision with a text in force, and what that text claims."""
+    for step, text in enumerate(said):
+        if clip.decided[step] and text is not None:
+            yield step, _read(text)
 
 
 def _moves_as_said(clip: Clip, heard: Claims, step: int, end: int) -> float:
@@ -231,23 +227,37 @@ def _moves_as_said(clip: Clip, heard: Claims, step: int, end: int) -> float:
     if heard.direction is not None:
         cosine = float(moved @ heard.vector()) / length if length > STILL else 0.0
         marks.append(float(np.clip(2 * cosine, 0, 1)))
+    if heard.turn:
+        turned = (clip.yaw[end] - clip.yaw[step] + np.pi) % (2 * np.pi) - np.pi
+        marks.append(float(heard.turn * turned > TURNED))
     if heard.still:
-        marks.append(float(length < STILL * (end - step + 1)))
+        marks.append(float(length < IDLE))
     if heard.gripper is not None:
-        opens = clip.actions[step:end, 6].mean() > 0
-        marks.append(float(opens == (heard.gripper == "open")))
+        wanted = 1.0 if heard.gripper == "open" else -1.0
+        marks.append(float((wanted * clip.actions[step:end, 6] > 0).any()))
     return float(np.mean(marks))
 
 
-def _progress(clip: Clip, step: int, end: int) -> dict[str, bool]:
-    """Whether the steps from one state to another did what each phase is about."""
+def _progress(clip: Clip, heard: Claims, step: int, end: int) -> set[str]:
+    """The phases whose purpose the steps from one state to another served, with the said thing."""
     source, target, tip = (clip.points(thing) for thing in ("source", "target", "gripper"))
+    named = heard.things[0] if heard.things else clip.source
+    if named not in (clip.source, clip.target):
+        return set()
+    thing, other = (source, target) if named == clip.source else (target, source)
+    nearer = _flat(tip[step] - thing[step]) - _flat(tip[end] - thing[end])
+    if named != clip.source:
+        # Said of the thing that stays: only what is done around it, with nothing in hand, counts.
+        closer = np.linalg.norm(tip[end] - thing[end]) < np.linalg.norm(tip[end] - other[end])
+        if clip.holds("grasped")[step] or not (closer or nearer > STILL):
+            return set()
+        if not closer:
+            return {"reach"}
     rise = float(tip[end, 2] - tip[step, 2])
-    nearer = _flat(tip[step] - source[step]) - _flat(tip[end] - source[end])
     onward = _flat(tip[step] - target[step]) - _flat(tip[end] - target[end])
     opens = bool(clip.actions[step:end, 6].mean() > 0)
     still = float(np.linalg.norm(tip[end] - tip[step])) < STILL
-    return {
+    served = {
         "reach": nearer > STILL,
         "lower": rise < -STILL,
         "grasp": not opens,
@@ -257,6 +267,7 @@ def _progress(clip: Clip, step: int, end: int) -> dict[str, bool]:
         "release": opens,
         "retreat": rise > STILL or (opens and still),
     }
+    return {phase for phase, holds in served.items() if holds}
 
 
 def _action(clip: Clip) -> tuple[float, int, float]:
@@ -268,7 +279,7 @@ def _action(clip: Clip) -> tuple[float, int, float]:
     path = float(np.linalg.norm(np.diff(tip, axis=0), axis=1).sum())
     toggles = int((np.diff(clip.actions[:end, 6] > 0) != 0).sum())
     needless = max(0, toggles - 2)
-    if path < REACHED or end < 2:
+    if path < REACHED or end < 2 or not sizes.any():
         return 0.0, needless, 0.0
     # 0.4 is what the scripted expert scores at its corners, 0.8 shuffled commands.
     change = float(np.linalg.norm(np.diff(commands, axis=0), axis=1).mean() / (2 * sizes.mean()))
@@ -323,7 +334,7 @@ def _failures(
     held, success = clip.holds("grasped"), clip.holds("success")
     named = {
         "no motion": action == 0,
-        "jerky": 0 < action and smooth < 0.25,
+        "jerky": action > 0 and smooth < 0.25,
         "gripper toggles": toggles > 2,
         "wrong object": wrong,
         "never grasped": not held.any(),

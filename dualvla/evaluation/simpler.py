@@ -109,7 +109,7 @@ def collect(
 
 
 # Nullable types: a crashed episode has neither success nor length.
-EPISODE_TYPES = {
+EPISODE_TYPES: dict[str, str] = {
     **dict.fromkeys(("starts", "task", "start_id", "status", "error"), "string"),
     "seed": "int64",
     **dict.fromkeys(MODES, "boolean"),
@@ -137,7 +137,7 @@ def episode_row(starts: str, trajectory: Trajectory) -> dict[str, Any]:
     }
 
 
-def success(environment_states: NDArray[np.floating]) -> dict[config.SuccessMode, bool]:
+def success(environment_states: NDArray[np.floating]) -> dict[str, bool]:
     """The three meanings of success of one rollout.
 
     `last_step`: the task's rule holds after the last step. `any_step`: it holds after some step.

@@ -8,6 +8,7 @@ simply empty. It never guesses, so a claim made in words not listed here is miss
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ VERBS: dict[str, frozenset[str]] = {
     **dict.fromkeys(("lift", "raise"), frozenset({"lift"})),
     **dict.fromkeys(("move", "carry", "bring", "transport"), frozenset({"move"})),
     **dict.fromkeys(("place", "put", "set", "stack"), frozenset({"place", "release"})),
-    **dict.fromkeys(("release", "drop", "open"), frozenset({"release"})),
+    **dict.fromkeys(("release", "let", "drop", "open"), frozenset({"release", "retreat"})),
     **dict.fromkeys(("retreat", "done", "finish", "finished", "withdraw"), frozenset({"retreat"})),
     "lower": frozenset({"lower", "place"}),
     "close": frozenset({"grasp"}),
@@ -60,6 +61,7 @@ class Claims:
     phases: frozenset[str] = frozenset()  # conventions.PHASES the subtask may mean
     things: tuple[str, ...] = ()  # objects.SLOTS named in the subtask, in order
     direction: tuple[int, int, int] | None = None  # base frame, sum of the directions said
+    turn: int = 0  # +1 left (counter-clockwise from above), -1 right
     still: bool = False  # said that the arm stays
     gripper: str | None = None  # "open" or "close"
     places: dict[str, tuple[float, float]] = field(default_factory=dict)  # u, v in [0, 1]
@@ -72,7 +74,7 @@ class Claims:
     @property
     def moves(self) -> bool:
         """Whether a motion is claimed."""
-        return self.direction is not None or self.still or self.gripper is not None
+        return bool(self.direction or self.turn or self.still or self.gripper)
 
     def vector(self) -> NDArray[np.float64]:
         """The direction as a unit vector; zeros without one."""
@@ -97,9 +99,9 @@ def claims(text: str | None) -> Claims:
     if subtask is None:
         # Prose: what is not the move clause says what is done.
         subtask = re.sub(r"\bmove ?:[^;.]*", " ", rest)
-    motion = _motion(re.findall(r"[a-z]+", subtask if move is None else move))
+    motion = _motion(subtask if move is None else move)
     phases, things = _subtask(subtask)
-    return Claims(phases, things, *motion, places)
+    return Claims(phases, things, places=places, **motion)
 
 
 def _clause(text: str, name: str) -> str | None:
@@ -107,15 +109,23 @@ def _clause(text: str, name: str) -> str | None:
     return found.group(1) if found else None
 
 
-def _motion(words: list[str]) -> tuple[tuple[int, int, int] | None, bool, str | None]:
-    said = [DIRECTIONS[word] for word in words if word in DIRECTIONS]
-    total = [sum(axis) for axis in zip(*said, strict=True)]
-    direction = (total[0], total[1], total[2]) if any(total) else None
+def _motion(clause: str) -> dict[str, Any]:
+    turned = re.findall(r"\b(?:turn|rotate) (left|right)\b", clause)
+    words = re.findall(r"[a-z]+", re.sub(r"\b(?:turn|rotate) (?:left|right)\b", " ", clause))
+    total = np.sum(
+        [DIRECTIONS[word] for word in words if word in DIRECTIONS] or [(0, 0, 0)], axis=0
+    )
+    direction = (int(total[0]), int(total[1]), int(total[2])) if total.any() else None
     gripper = None
     if "gripper" in words or "fingers" in words:
         gripper = next((word for word in words if word in ("open", "close")), None)
-    still = direction is None and gripper is None and bool(STILL & set(words))
-    return direction, still, gripper
+    silent = direction is None and gripper is None and not turned
+    return {
+        "direction": direction,
+        "turn": {"left": 1, "right": -1}[turned[0]] if turned else 0,
+        "still": silent and bool(STILL & set(words)),
+        "gripper": gripper,
+    }
 
 
 def _subtask(clause: str) -> tuple[frozenset[str], tuple[str, ...]]:

@@ -43,6 +43,17 @@ def rate(successes: int, trials: int) -> dict[str, Any]:
     return {"k": successes, "n": trials, "rate": share, "low": low, "high": high}
 
 
+def mean_interval(values: NDArray[np.floating], confidence: float = 0.95) -> list[float]:
+    """Student's t interval of the mean of scores in [0, 1], cut to it; [0, 1] below two scores."""
+    count = len(values)
+    if count < 2:
+        return [0.0, 1.0]
+    error = float(np.std(values, ddof=1)) / math.sqrt(count)
+    half = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * error
+    centre = float(np.mean(values))
+    return [max(0.0, centre - half), min(1.0, centre + half)]
+
+
 def mcnemar(first_only: int, second_only: int) -> float:
     """Exact two-sided McNemar p-value from the two counts of discordant pairs."""
     discordant = first_only + second_only

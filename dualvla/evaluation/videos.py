@@ -1,13 +1,14 @@
 """Videos of episodes: what the camera saw, what the model was told, what it said.
 
-Small H.264 files (MPEG-4 part 2 where this build of FFmpeg has no H.264), written with one thread and
-without time stamps, so that the same frames give the same bytes.
+Small H.264 files (MPEG-4 part 2 where this build of FFmpeg has no H.264), written with one thread
+and without time stamps, so that the same frames give the same bytes.
 """
 
 import textwrap
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -47,7 +48,7 @@ def write(
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     font = ImageFont.load_default(FONT_SIZE)
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+        stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
         stream.codec_context.thread_count = 1
         stream.pix_fmt = "yuv420p"
         if codec == "libx264":
@@ -55,7 +56,8 @@ def write(
         for step, (frame, text) in enumerate(zip(frames, texts, strict=True)):
             label = f"step {step}/{len(frames) - 1}"
             picture = _captioned(frame, [instruction, label, *_lines(text)], font)
-            stream.width, stream.height = picture.size
+            if not step:
+                stream.width, stream.height = picture.size
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode(None))
 

@@ -13,11 +13,18 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from dualvla.evaluation import statistics
 from dualvla.evaluation.judges import Ratings
 
 Scale = Literal["specialist", "reasoning"]
 
 RATINGS = ("r", "a", "i", "ra")
+COLUMN_TYPES = {
+    **dict.fromkeys(RATINGS, "Int8"),  # null where the scale has no such rating
+    "success": "bool",
+    "score": "float64",
+    "failures": "string",
+}
 
 
 def scale_of(model: str, reason: str) -> Scale:
@@ -50,8 +57,9 @@ def summary(rows: pd.DataFrame) -> dict[str, Any]:
     """Means over trajectories, all in [0, 1]; r and ra are None on the specialist scale.
 
     Returns:
-        n, r, a, i, ra, success, score, score_per_success (None without success) and failures (how
-        many trajectories have each).
+        n, r, a, i, ra, success, score, score_per_success (None without success), success_rate (k of
+        n with its interval), score_interval (95 %, Student's t) and failures (how many trajectories
+        have each).
     """
     count = len(rows)
     means = {name: _mean(rows[name]) for name in (*RATINGS, "success", "score")}
@@ -61,6 +69,8 @@ def summary(rows: pd.DataFrame) -> dict[str, Any]:
     return {
         "n": count,
         **scaled,
+        "success_rate": statistics.rate(int(rows["success"].sum()), count),
+        "score_interval": statistics.mean_interval(rows["score"].to_numpy(float)),
         "score_per_success": value / success if value is not None and success else None,
         "failures": dict(sorted(named.items())),
     }

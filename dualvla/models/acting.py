@@ -148,7 +148,7 @@ def encode(model: policy.VlaPolicy, pictures: Sequence[bytes | np.ndarray]) -> T
 
 @torch.inference_mode()
 def answer(
-    vlm: torch.nn.Module, processor: Processor, encoded: Tensor, questions: Sequence[str]
+    vlm: vlms.Vlm, processor: Processor, encoded: Tensor, questions: Sequence[str]
 ) -> list[str]:
     """Greedy answers to questions about pictures (B, V, Dv)."""
     answers: list[str] = []

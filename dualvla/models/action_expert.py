@@ -50,7 +50,8 @@ class _Layer(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)  # ... heads T d
+        parts: Tensor = x.unflatten(-1, (self.heads, -1))
+        return parts.transpose(-2, -3)  # ... heads T d
 
     def keys(self, context_BCW: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the context, (B, heads, C, d) each."""
@@ -97,7 +98,7 @@ class ActionExpert(nn.Module):
             nn.Linear(vision_width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
         self.vision_place = nn.Parameter(torch.randn(vision_tokens, width) * 0.2)
-        self.state_in = nn.Linear(state_dim, width) if state_dim else None
+        self.state_in: nn.Module | None = nn.Linear(state_dim, width) if state_dim else None
         self.action_in = nn.Linear(action_dim, width)
         self.action_place = nn.Parameter(torch.randn(chunk, width) * 0.2)
         self.time_in = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
@@ -106,6 +107,7 @@ class ActionExpert(nn.Module):
         self.out = nn.Linear(width, action_dim)
         half = width // 2
         frequencies = torch.exp(-math.log(100.0) * torch.arange(half) / half) * 10
+        self.frequencies: Tensor
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def context(

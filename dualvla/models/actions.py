@@ -34,6 +34,11 @@ class ActionStatistics:
         """As plain data."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "ActionStatistics":
+        """Read what `to_json` gave."""
+        return cls(**data | {"low": tuple(data["low"]), "high": tuple(data["high"])})
+
 
 def targets(controller: FloatArray, actions: FloatArray) -> FloatArray:
     """Where each action sends the controller's target, with the gripper command.

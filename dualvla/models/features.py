@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from dualvla import files, progress
 from dualvla.models import vlm as vlms
@@ -24,7 +23,7 @@ BATCH = 64
 
 
 def encode_images(
-    vlm: PreTrainedModel, processor: Processor, images: Sequence[bytes], *, cache: Path = CACHE
+    vlm: vlms.Vlm, processor: Processor, images: Sequence[bytes], *, cache: Path = CACHE
 ) -> Tensor:
     """Vision tower output (N, V, Dv) float32 of encoded pictures, from the cache where it is."""
     path = cache / f"{_key(vlm, processor, images)}.safetensors"
@@ -60,7 +59,7 @@ def vision_features(model: Path, images: Sequence[bytes]) -> np.ndarray:
     return encoded.flatten(1).numpy()
 
 
-def _key(vlm: PreTrainedModel, processor: Processor, images: Sequence[bytes]) -> str:
+def _key(vlm: vlms.Vlm, processor: Processor, images: Sequence[bytes]) -> str:
     digest = hashlib.sha256(str(processor.to_json()).encode())
     module = vlms.tower(vlm) or vlm
     for name, value in sorted(module.state_dict().items()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache
 
 from dualvla.models import vlm as vlms
 from dualvla.models.processing import Processor
@@ -25,9 +25,7 @@ class Prefix:
     logits: Tensor  # (B, vocabulary) of the next token
 
 
-def start(
-    vlm: PreTrainedModel, processor: Processor, encoded: Tensor, prompts: list[list[int]]
-) -> Prefix:
+def start(vlm: vlms.Vlm, processor: Processor, encoded: Tensor, prompts: list[list[int]]) -> Prefix:
     """Run the decoder over pictures (B, V, Dv) and prompts."""
     sequences = processor.pad(prompts, [[] for _ in prompts])
     embeddings = vlms.embed(vlm, sequences.input_ids.to(encoded.device), vlms.project(vlm, encoded))
@@ -37,7 +35,7 @@ def start(
     return prefix
 
 
-def extend(vlm: PreTrainedModel, prefix: Prefix, embeddings: Tensor, mask: Tensor) -> Tensor:
+def extend(vlm: vlms.Vlm, prefix: Prefix, embeddings: Tensor, mask: Tensor) -> Tensor:
     """Append inputs (B, t, D) with their mask (B, t); returns their hidden states."""
     prefix.mask = torch.cat([prefix.mask, mask], dim=1)
     output = vlms.decoder(vlm)(
@@ -50,7 +48,7 @@ def extend(vlm: PreTrainedModel, prefix: Prefix, embeddings: Tensor, mask: Tenso
     return output.last_hidden_state
 
 
-def append(vlm: PreTrainedModel, prefix: Prefix, tokens: Tensor, active: Tensor) -> None:
+def append(vlm: vlms.Vlm, prefix: Prefix, tokens: Tensor, active: Tensor) -> None:
     """Append one token (B,) to each row; rows that are not `active` (B,) do not see it."""
     embeddings = vlm.get_input_embeddings()(tokens[:, None])
     hidden = extend(vlm, prefix, embeddings, active.long()[:, None])
@@ -58,7 +56,7 @@ def append(vlm: PreTrainedModel, prefix: Prefix, tokens: Tensor, active: Tensor)
 
 
 def greedy(
-    vlm: PreTrainedModel,
+    vlm: vlms.Vlm,
     prefix: Prefix,
     eos: int,
     active: Tensor,

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from dualvla import conventions, files
 from dualvla.config import ModelShape
@@ -46,7 +46,7 @@ class PolicyConfig:
 class VlaPolicy(nn.Module):
     """Vision-language-action policy."""
 
-    def __init__(self, vlm: PreTrainedModel, processor: Processor, config: PolicyConfig) -> None:
+    def __init__(self, vlm: vlms.Vlm, processor: Processor, config: PolicyConfig) -> None:
         super().__init__()
         self.vlm, self.processor, self.config = vlm, processor, config
         shape = config.shape
@@ -130,9 +130,7 @@ def load(folder: Path) -> VlaPolicy:
         Processor.load(folder),
         PolicyConfig(
             shape=ModelShape.model_validate(data["shape"]),
-            statistics=ActionStatistics(
-                **{k: tuple(v) if isinstance(v, list) else v for k, v in data["statistics"].items()}
-            ),
+            statistics=ActionStatistics.from_json(data["statistics"]),
             convention=conventions.from_json(data["convention"], str(folder)),
             reasons=data["reasons"],
         ),
@@ -164,7 +162,7 @@ def load_weights(policy: VlaPolicy, path: Path) -> None:
     policy.vlm.tie_weights()
 
 
-def start_from(base: Path, shape: ModelShape) -> tuple[PreTrainedModel, Processor]:
+def start_from(base: Path, shape: ModelShape) -> tuple[vlms.Vlm, Processor]:
     """Vision-language model and processor of a base model folder.
 
     Raises:

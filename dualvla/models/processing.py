@@ -70,14 +70,14 @@ class Processor:
         self.tokenizer = tokenizer
         self.image_size, self.image_tokens = image_size, image_tokens
         self.mean, self.std = tuple(mean), tuple(std)
-        ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL[3:]}
+        ids: dict[str, Any] = {t: tokenizer.convert_tokens_to_ids(t) for t in SPECIAL[3:]}
         if None in ids.values() or tokenizer.unk_token_id in ids.values():
             raise UserError(f"the tokenizer lacks one of {list(ids)}", fix="add the tokens first")
-        self.image_id, self.think_id, self.act_id = ids[IMAGE], ids[THINK], ids[ACT]
+        self.image_id, self.think_id, self.act_id = (int(ids[t]) for t in (IMAGE, THINK, ACT))
         self.pad_id = int(tokenizer.pad_token_id)
         self.eos_id = int(tokenizer.eos_token_id)
         start = tokenizer.bos_token_id
-        self.start_ids = [] if start is None else [int(start)]
+        self.start_ids: list[int] = [] if start is None else [int(start)]
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text without special ones, at most `MAX_TEXT`."""
@@ -85,7 +85,7 @@ class Processor:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of tokens, special ones left out."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
     def robot_prompt(self, command: str) -> list[int]:
         """Tokens up to the point where the model chooses to think or to act."""

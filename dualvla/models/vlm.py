@@ -8,6 +8,7 @@ training time. Models whose decoder wants more than embeddings and positions are
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,6 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
-    PreTrainedModel,
 )
 
 from dualvla.config import ModelShape
@@ -24,8 +24,11 @@ from dualvla.errors import UserError
 from dualvla.models import vision
 from dualvla.models.processing import Processor
 
+# Any `PreTrainedModel` with a head; its parts differ by architecture, so they are not typed.
+Vlm = Any
 
-def tiny(shape: ModelShape, image_size: int, processor: Processor) -> PreTrainedModel:
+
+def tiny(shape: ModelShape, image_size: int, processor: Processor) -> Vlm:
     """A from-scratch model; weights depend on torch's global seed alone."""
     text = LlamaConfig(
         vocab_size=len(processor.tokenizer),
@@ -43,7 +46,7 @@ def tiny(shape: ModelShape, image_size: int, processor: Processor) -> PreTrained
     config = LlavaConfig(
         vision_config=vision.SlotVisionConfig(image_size=image_size),
         text_config=text,
-        image_token_index=processor.image_id,
+        image_token_index=processor.image_id,  # type: ignore[arg-type]
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         tie_word_embeddings=True,
@@ -53,14 +56,14 @@ def tiny(shape: ModelShape, image_size: int, processor: Processor) -> PreTrained
     return LlavaForConditionalGeneration(config)
 
 
-def load(path: str | Path) -> PreTrainedModel:
+def load(path: str | Path) -> Vlm:
     """Load a model folder, or a checkpoint name where the hub can be reached.
 
     Raises:
         UserError: nothing there, damaged weights, or weights of another shape.
     """
     try:
-        model, info = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             str(path), output_loading_info=True, dtype=torch.float32, attn_implementation="eager"
         )
     except (OSError, ValueError, RuntimeError) as error:
@@ -70,6 +73,7 @@ def load(path: str | Path) -> PreTrainedModel:
             where=str(path),
             fix="name a folder or a checkpoint that transformers can load",
         ) from error
+    model, info = loaded
     bad = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
     if bad:
         what = f"{len(bad)} weights are missing, unexpected or of another shape, first {bad[0]}"
@@ -77,7 +81,7 @@ def load(path: str | Path) -> PreTrainedModel:
     return model
 
 
-def encode(vlm: PreTrainedModel, pixel_values: Tensor) -> Tensor:
+def encode(vlm: Vlm, pixel_values: Tensor) -> Tensor:
     """Output of the vision tower alone, (B, N, D_vision)."""
     tower = getattr(vlm.model, "vision_tower", None)
     if tower is None:
@@ -88,36 +92,36 @@ def encode(vlm: PreTrainedModel, pixel_values: Tensor) -> Tensor:
     return states[:, 1:] if vlm.config.vision_feature_select_strategy == "default" else states
 
 
-def project(vlm: PreTrainedModel, encoded: Tensor) -> Tensor:
+def project(vlm: Vlm, encoded: Tensor) -> Tensor:
     """Image tokens in the decoder's space, (B, N, D)."""
     if getattr(vlm.model, "vision_tower", None) is None:
         return encoded
     return vlm.model.multi_modal_projector(encoded)
 
 
-def tower(vlm: PreTrainedModel) -> nn.Module | None:
+def tower(vlm: Vlm) -> nn.Module | None:
     """The vision tower, where the model has one that can be frozen apart."""
     return getattr(vlm.model, "vision_tower", None)
 
 
-def embed(vlm: PreTrainedModel, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
+def embed(vlm: Vlm, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
     """Token embeddings with the image tokens put at their places, (B, T, D)."""
     embeddings = vlm.get_input_embeddings()(input_ids)
     places = (input_ids == vlm.config.image_token_index)[..., None].expand_as(embeddings)
     return embeddings.masked_scatter(places, image_tokens.to(embeddings.dtype))
 
 
-def decoder(vlm: PreTrainedModel) -> nn.Module:
+def decoder(vlm: Vlm) -> nn.Module:
     """The language model without its head; takes `inputs_embeds`, masks, positions and a cache."""
     return vlm.model.language_model
 
 
-def width(vlm: PreTrainedModel) -> int:
+def width(vlm: Vlm) -> int:
     """Hidden size of the decoder."""
     return int(vlm.get_input_embeddings().weight.shape[1])
 
 
-def vision_width(vlm: PreTrainedModel) -> int:
+def vision_width(vlm: Vlm) -> int:
     """Hidden size of `encode`'s output."""
     if tower(vlm) is None:
         return width(vlm)
@@ -129,7 +133,7 @@ def positions(attention_mask: Tensor) -> Tensor:
     return (attention_mask.cumsum(-1) - 1).clamp_min(0)
 
 
-def answer_logits(vlm: PreTrainedModel, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def answer_logits(vlm: Vlm, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (M, vocabulary) where a token is to be predicted, and those tokens (M,).
 
     Only answer positions reach the head: prompts and query tokens carry no loss.

@@ -48,7 +48,7 @@ def checks(params: Params) -> Checks:
 
     return {
         "dataset": [
-            holds("has_persistent", "has_events", why="the data set has no language columns"),
+            columns(PERSISTENT, EVENTS, why="nothing was annotated"),
             equal("texts", "frames", why="one reasoning text a frame"),
         ],
         "frames": [
@@ -83,14 +83,9 @@ def checks(params: Params) -> Checks:
 def tables(out: Path, params: Params) -> Tables:
     """What is said of frames, of episodes, in answers; of the data set in one row."""
     folder = episodes.read(out)
-    has = {name: int(name in folder.info["features"]) for name in (PERSISTENT, EVENTS)}
-    summary = {
-        "dataset": folder.name,
-        "has_persistent": has[PERSISTENT],
-        "has_events": has[EVENTS],
-        "frames": len(folder.table),
-    }
-    if not all(has.values()):
+    has = {name: 1 for name in (PERSISTENT, EVENTS) if name in folder.info["features"]}
+    summary = {"dataset": folder.name, "frames": len(folder.table)} | has
+    if len(has) < 2:
         blank = pd.DataFrame({"dataset": []})
         nothing = dict.fromkeys(("frames", "episodes", "answers", "kinds"), blank)
         return {"dataset": pd.DataFrame([summary | {"texts": 0}])} | nothing

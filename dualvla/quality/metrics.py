@@ -1,7 +1,8 @@
 """Suite of results: every rate is a rate, has its n and its interval, and few episodes broke.
 
 It serves any folder with a `summary.json`: each mapping in it that states a value with an interval
-(`low`, `high`) or successes of trials (`k`, `n`) becomes a row, named by its place and its labels.
+(`low`, `high`, or `score_interval` beside `score`) or successes of trials (`k`, `n`) becomes a row,
+named by its place and its labels.
 That needs no list of who writes what; the price is that a figure without n or interval is not seen,
 unless nothing in the whole file has them.
 """
@@ -76,6 +77,12 @@ def _rates(data: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
     elif isinstance(data, dict):
         if {"k", "n"} <= set(data) or ({"low", "high"} <= set(data) and set(VALUES) & set(data)):
             yield place or "all", data
+        for name in VALUES:
+            if f"{name}_interval" in data:
+                low, high = data[f"{name}_interval"]
+                figure = {"value": data.get(name), "low": low, "high": high}
+                rest = {key: data[key] for key in ("n", "errors") if key in data}
+                yield f"{place}.{name}" if place else name, figure | rest
         for key in sorted(data):
             yield from _rates(data[key], f"{place}.{key}" if place else key)
 

@@ -75,8 +75,7 @@ def evaluate(checks: Checks, tables: Tables) -> dict[str, Any]:
         `success`, `counts` by status, `tables` (rows a table) and `expectations`: table, columns,
         rule, why, hard, status (missing, failed, warned, passed), observed, count and rows.
     """
-    # A repeated row label makes Great Expectations name rows wrongly.
-    tables = {name: table.reset_index(drop=True) for name, table in tables.items()}
+    tables = {name: _named(table) for name, table in tables.items()}
     outcomes = [row for name in checks for row in _validate(name, checks[name], tables[name])]
     outcomes.sort(key=lambda outcome: ORDER.index(outcome["status"]))
     counts = {status: sum(o["status"] == status for o in outcomes) for status in ORDER}
@@ -89,9 +88,19 @@ def evaluate(checks: Checks, tables: Tables) -> dict[str, Any]:
     }
 
 
+def _named(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A table whose rows have a name and, for Great Expectations, a label of their own each."""
+    table = table.reset_index(drop=True)
+    if not set(IDENTITY) & set(table):
+        return table.assign(item=[f"row {number}" for number in range(len(table))])
+    return table
+
+
 def summary(report: Mapping[str, Any]) -> str:
     """The worst failures in one line, with the rows that break them."""
     failed = [o for o in report["expectations"] if o["status"] in ("missing", "failed")]
+    # What could not be evaluated for want of a column follows from the column's own expectation.
+    failed.sort(key=lambda o: o["status"] == "missing" and o["rule"] != "columns")
     texts = []
     for outcome in failed[:NAMED_IN_ERROR]:
         text = f"{' and '.join(outcome['columns']) or outcome['table']}: {outcome['expected']}"

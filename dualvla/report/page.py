@@ -89,9 +89,10 @@ def _render(name: str, summary: Summary, *, escape: bool, **more: Any) -> str:
         "stem": lambda path: PurePosixPath(path).stem,
         "cell": lambda text: str(text).replace("|", "\\|"),
         "lines": _lines,
+        "tenth": lambda value: "-" if value is None else f"{value:.1f}",
         "share": lambda value: "-" if value is None else f"{value:.3f}",
         # A line never ends between p and its value.
-        "tied": lambda text: text.replace("p <", "p\u00a0<").replace("p =", "p\u00a0="),
+        "tied": lambda text: text.replace(", p ", ", p\u00a0").replace(" 0.", "\u00a00."),
     }
     return environment.get_template(name).render(**summary, **_index(summary), **more)
 

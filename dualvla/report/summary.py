@@ -74,7 +74,7 @@ def _notes(summary: Row) -> list[str]:
     per_task = [row["n"] for row in summary["success"] if row["task"] != "all"]
     if per_task and min(per_task) < ADVISED_TRIALS:
         notes.append(
-            f"{min(per_task)} trials a task; SimplerEnv's maintainers advise at least "
+            f"As few as {min(per_task)} trials a task; SimplerEnv's maintainers advise at least "
             f"{ADVISED_TRIALS}."
         )
     errors = sum(row["errors"] for row in summary["success"] if row["task"] == "all")

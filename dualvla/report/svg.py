@@ -125,7 +125,8 @@ def legend(x: float, y: float, models: Sequence[str], width: float) -> tuple[str
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Round values that cover [low, high]; at least two."""
-    span = high - low or abs(high) or 1.0
+    size = max(1.0, abs(low), abs(high))
+    span = high - low if high - low > 1e-9 * size else size  # a flat curve still needs an axis
     power = 10.0 ** math.floor(math.log10(span / count))
     step = power * next(m for m in (1, 2, 5, 10) if power * m >= span / count * 0.999)
     first, last = math.floor(low / step), math.ceil(high / step)

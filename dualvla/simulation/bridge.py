@@ -56,6 +56,7 @@ def _classes() -> dict[str, Any]:
         BaseBridgeEnv,
     )
     from mani_skill.utils import io_utils
+    from torch import tensor as torch_tensor
 
     cubes = tasks.StackGreenCubeOnYellowCubeBakedTexInScene.MODEL_JSON
     places = {
@@ -96,8 +97,6 @@ def _classes() -> dict[str, Any]:
 
         return Scene
 
-    from torch import tensor as torch_tensor
-
     return {
         "table": derived("table", BaseBridgeEnv),
         "sink": derived("sink", tasks.PutEggplantInBasketScene),
@@ -116,7 +115,7 @@ class Floor:
         sink = getattr(environment, "sink", None)
         if sink is None:
             return
-        grid = np.stack(np.indices(shape), axis=-1).reshape(-1, 2) * GRID + self._low
+        grid = np.stack([*np.indices(shape)], axis=-1).reshape(-1, 2) * GRID + self._low
         heights = self._heights.reshape(-1)
         for piece in pieces(sink):
             hull = ConvexHull(apply(matrix(sink), piece))
@@ -150,7 +149,7 @@ def pieces(thing: Any) -> list[Array]:
         else:  # a box
             half = np.asarray(shape.half_size, float)
             points = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * half
-        found.append(apply(shape.local_pose.to_transformationmatrix(), points))
+        found.append(apply(shape.local_pose.to_transformation_matrix(), points))
     return found
 
 
@@ -161,6 +160,7 @@ def matrix(thing: Any) -> Array:
 
 
 def put(actor: Any, matrix: Array) -> None:
+    """Move an actor to a world pose (4, 4)."""
     import sapien
 
     actor.set_pose(sapien.Pose(matrix.astype(np.float32)))

@@ -22,8 +22,8 @@ from dualvla import poses
 from dualvla.conventions import ENVIRONMENT_STATE_NAMES
 from dualvla.errors import UserError
 from dualvla.interface import FloatArray, ImageArray, Observation
-from dualvla.poses import Array
 from dualvla.objects import BY_NAME, Object
+from dualvla.poses import Array
 from dualvla.simulation.camera import Camera
 from dualvla.simulation.starts import Start
 

@@ -33,11 +33,13 @@ class Arm:
 
 
 def resting(rng: np.random.Generator, shape: Shape, yaw: float) -> Array:
+    """Rotation (3, 3) of an object that lies on a plane."""
     roll = turn(0, rng.uniform(-np.pi, np.pi)) if shape.rolls else np.eye(3)
     return turn(2, yaw) @ shape.rest @ roll
 
 
 def anywhere(rng: np.random.Generator, setting: Setting) -> tuple[Array, float]:
+    """A position (2,) where mixed scenes put objects, and a yaw."""
     x0, x1, y0, y1 = AREA[setting.name]
     return rng.uniform([x0, y0], [x1, y1]), float(rng.uniform(-np.pi, np.pi))
 

@@ -1,9 +1,9 @@
 """Rendered scenes with exact labels, for visual questions and for the vision stem.
 
-A subclass of ManiSkill's Bridge environment holds all objects at once; a scene is a set of poses
-written into it and one picture taken through the environment's own pipeline (camera, lights, photo
-overlay), so that it cannot look different from an episode. No physics runs but for the one reset
-that shows how objects come to rest. Objects that are not in a scene wait far behind the camera.
+A scene is a layout (`layouts`) written into a simulator that holds all objects at once (`bridge`),
+and one picture taken through the environment's own pipeline (`studio`), so that it cannot look
+different from an episode. No physics runs, which makes a scene about as cheap as a control step;
+the price is that contacts are approximate.
 
 Worker processes render scenes by index; what a scene shows depends on (seed, split, index) only.
 """
@@ -21,17 +21,13 @@ import numpy as np
 from dualvla.config import Params
 from dualvla.interface import ImageArray
 from dualvla.simulation import layouts
+from dualvla.simulation.studio import Label, Studio
 
 Split = Literal["train", "heldout"]
 SPLITS: tuple[Split, ...] = ("train", "heldout")
 
 JPEG_QUALITY = 95
 DRAWS = 400  # layouts tried before giving up on a scene
-FAR = 50.0  # metres behind the camera, where unused objects wait
-TABLE_TOP = 0.8695
-FOLDED = (0.0, -1.8, 1.5, 0.0, 0.8, 0.0)  # arm joints that leave the picture free
-FINGERS = ("left_finger_link", "right_finger_link")
-GRID = 0.004  # metres, of the sink's height map
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Studio:
         self._solver = self._robot._objs[0].create_pinocchio_model()
         self._ee_index = self._robot.links.index(self._links["ee_gripper_link"])
         self.setting = self._describe(name)
+        self._outline: dict[str, float] = {}  # none known yet while they are measured
         self._outline = self._calibrate()
 
     def joints(self, layout: Layout) -> Array | None:
@@ -158,7 +159,6 @@ class Studio:
         folded = np.array([*FOLDED, FINGER_OPEN, FINGER_OPEN])
         centre = np.array([-0.16, 0.0, TABLE_TOP + 0.1])
         shares: dict[str, float] = {}
-        self._outline: dict[str, float] = {}
         for name in self.setting.shapes:
             if name == "basket":
                 continue
@@ -166,14 +166,13 @@ class Studio:
             for yaw in np.arange(4) * np.pi / 4:
                 place = pose(turn(2, float(yaw)), centre)
                 self._arrange({name: place}, folded)
-                hull = self._visible_raw(name, [place])
-                seen.append(hull)
+                seen.append(self._alone(name, [place]))
             shares[name] = float(np.mean(seen))
         self._arrange({}, np.append(self.setting.rest, [FINGER_OPEN, FINGER_OPEN]))
-        shares["gripper"] = self._visible_raw("gripper", [matrix(self._links[k]) for k in FINGERS])
+        shares["gripper"] = self._alone("gripper", [matrix(self._links[k]) for k in FINGERS])
         return shares
 
-    def _visible_raw(self, name: str, places: Sequence[Array]) -> float:
+    def _alone(self, name: str, places: Sequence[Array]) -> float:
         share = self._visible(name, self._look()[1], places)
         if share <= 0.1:
             raise RuntimeError(f"{name} alone in the scene is not drawn: wrong meshes?")

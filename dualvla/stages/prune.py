@@ -25,8 +25,8 @@ def main(params: Params) -> None:
     progress.log(f"image features of {len(states)} frames")
     features = vision_features(model, images)
     tables = []
-    for episode in dataset.episodes.sort_values("episode_index").to_dict("records"):
-        rows = slice(int(episode["from"]), int(episode["to"]))
+    for episode in dataset.episodes.to_dict("records"):
+        rows = slice(int(episode["dataset_from_index"]), int(episode["dataset_to_index"]))
         index, task = int(episode["episode_index"]), str(episode["task"])
         arrays = {"states": states[rows], "features": features[rows]}
         tables.append(prune.verdicts(dataset.name, index, task, **arrays, params=params.prune))
@@ -37,10 +37,8 @@ def main(params: Params) -> None:
         table.to_parquet(out / "verdicts.parquet", index=False)
         record = {"schema": SCHEMA, "keep_free_form": params.prune.keep_free_form}
         files.write_json(out / "retention.json", record | {"retention": statistics})
-        first = dataset.episodes.sort_values("episode_index").iloc[0]
-        drawn = slice(int(first["from"]), int(first["to"]))
-        quantile = params.prune.scene_quantile
-        timeline.draw(out / "timeline.png", tables[0], images[drawn], quantile)
+        drawn = images[: len(tables[0])]
+        timeline.draw(out / "timeline.png", tables[0], drawn, params.prune.scene_quantile)
         quality.gate("pruned", out, params=params, annotated=paths.ANNOTATED)
     kept, frames = statistics["all"]["counts"]["keep"], statistics["all"]["frames"]
     progress.log(f"{kept} of {frames} frames ({kept / frames:.1%}) keep their text")

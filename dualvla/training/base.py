@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer
 
 from dualvla import progress
 from dualvla.config import Params
@@ -28,7 +28,7 @@ from dualvla.training.samples import Mixer, QuestionSamples
 VISION_BATCH = 32
 
 
-def build(params: Params, texts: list[str]) -> tuple[PreTrainedModel, Processor]:
+def build(params: Params, texts: list[str]) -> tuple[vlm.Vlm, Processor]:
     """The model to train and its processor: tiny from scratch, or a named checkpoint."""
     if params.model.vlm != "tiny":
         return _named(params.model.vlm, params.simulation.image_size)
@@ -38,7 +38,7 @@ def build(params: Params, texts: list[str]) -> tuple[PreTrainedModel, Processor]
     return vlm.tiny(params.model, params.simulation.image_size, processor), processor
 
 
-def _named(name: str, image_size: int) -> tuple[PreTrainedModel, Processor]:
+def _named(name: str, image_size: int) -> tuple[vlm.Vlm, Processor]:
     model = vlm.load(name)
     tokenizer = AutoTokenizer.from_pretrained(name)
     tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL[3:])})
@@ -54,7 +54,7 @@ def _named(name: str, image_size: int) -> tuple[PreTrainedModel, Processor]:
 
 
 def train_vision(
-    model: PreTrainedModel, processor: Processor, params: Params, data: Path, mark: str
+    model: vlm.Vlm, processor: Processor, params: Params, data: Path, mark: str
 ) -> dict[str, Any]:
     """Dense pre-training of the tiny tower; metrics with held-out errors."""
     table, pictures = conversations.labels(data), conversations.pictures(data)
@@ -70,7 +70,7 @@ def train_vision(
     tower = vlm.tower(model)
     if not isinstance(tower, vision.SlotVisionModel):
         raise UserError("dense pre-training needs the tiny vision tower", where="model.vlm")
-    tower.to(memory_format=torch.channels_last)
+    tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rows = loop.sample(params.seed, step, VISION_BATCH, len(names["train"]))
@@ -111,7 +111,7 @@ def question_samples(
 
 
 def train_language(
-    model: PreTrainedModel, processor: Processor, params: Params, data: Path, mark: str
+    model: vlm.Vlm, processor: Processor, params: Params, data: Path, mark: str
 ) -> dict[str, Any]:
     """Question answering with a frozen tower; metrics with held-out exact match."""
     pictures = conversations.pictures(data)

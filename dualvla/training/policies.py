@@ -23,6 +23,7 @@ from dualvla.training.teachers import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 HELDOUT_BATCHES = 4
 
@@ -44,7 +45,7 @@ def specialist_data(
     robot = _robot(dataset, model, _plain_prompts(dataset, processor, commands))
     rows = np.concatenate([np.full(len(dataset.rows(e)), held[e]) for e in range(len(held))])
 
-    def mixer(chosen: np.ndarray) -> Mixer:
+    def mixer(chosen: "NDArray[np.int64]") -> Mixer:
         part = _select(robot, chosen)
         return Mixer(processor, settings.batch_size, 0.0, params.seed, part)
 
@@ -75,13 +76,14 @@ def _robot(
     )
 
 
-def _select(robot: RobotSamples, rows: np.ndarray) -> RobotSamples:
+def _select(robot: RobotSamples, rows: "NDArray[np.int64]") -> RobotSamples:
+    chosen: list[int] = rows.tolist()
     return RobotSamples(
         robot.encoded[rows],
         robot.actions[rows],
         robot.state[rows],
-        [robot.prompts[i] for i in rows],
-        [robot.answers[i] for i in rows],
+        [robot.prompts[i] for i in chosen],
+        [robot.answers[i] for i in chosen],
         robot.labelled,
     )
 
@@ -142,14 +144,16 @@ def _questions(
     pictures = conversations.pictures(paths.MULTIMODAL)
     encoded = encode_images(model.vlm, model.processor, list(pictures.values()))
     place = {name: i for i, name in enumerate(pictures)}
-    # Questions about an episode are asked of its first frame; those frames follow the pictures.
-    first = [dataset.rows(e).start for e in range(len(dataset.episodes))]
+    # Questions about an episode are asked of one of its frames; all frames follow the pictures.
+    first = [len(pictures) + dataset.rows(e).start for e in range(len(dataset.episodes))]
     rows = [
-        place[image] if isinstance(image, str) else len(pictures) + int(episode)
-        for image, episode in zip(asked["image"], asked["episode_index"], strict=True)
+        place[image] if isinstance(image, str) else first[episode] + frame
+        for image, episode, frame in zip(
+            asked["image"], asked["episode_index"], asked["frame_index"], strict=True
+        )
     ]
     return QuestionSamples(
-        torch.cat([encoded, robot.encoded[first]]),
+        torch.cat([encoded, robot.encoded]),
         np.array(rows, np.int64),
         [model.processor.question_prompt(q) for q in asked["command"]],
         [model.processor.answer(a) for a in asked["reasoning"]],

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from dualvla.config import Arm, Distill
 from dualvla.models.policy import VlaPolicy
+from dualvla.pruning.prune import Rule
 from dualvla.training import losses
 from dualvla.training.losses import Batch, Outputs
 
@@ -27,7 +28,7 @@ SPREAD_FLOOR = 1e-3  # of the latent's variance
 class Recipe:
     """What an arm keeps of the method."""
 
-    rule: str  # which frames keep their reasoning: a rule of pruning.prune.keep_mask
+    rule: Rule  # which frames keep their reasoning: a rule of pruning.prune.keep_mask
     action_teacher: bool
     reasoning_teacher: bool
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
@@ -39,6 +39,7 @@ def test_mcnemar_agrees_with_statsmodels(one, other):
     assert statistics.mcnemar(one, other) == pytest.approx(expected, abs=1e-12)
 
 
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_agrees_with_statsmodels(values):
     expected = multipletests(values, method="holm")[1]

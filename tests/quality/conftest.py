@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from dualvla import config, conventions
+from dualvla.data import features as columns_of
 from dualvla.data import lerobot
+from dualvla.data.lerobot import LANGUAGE
+from dualvla.stages import annotate
 
 ROOT = Path(__file__).parents[2]
 EPISODES, FRAMES, SIZE = 4, 12, 32
@@ -48,6 +51,7 @@ def arrays(seed: int, frames: int = FRAMES) -> dict[str, np.ndarray]:
     action[:, 6] = np.where(np.arange(frames) < frames // 2, 1, -1)
     state = rng.uniform(0.1, 0.3, (frames, 7)).astype(np.float32)
     environment = np.zeros((frames, len(conventions.ENVIRONMENT_STATE_NAMES)), np.float32)
+    environment[:, [7, 8, 16, 17]] = 0.4  # where source and target are seen
     environment[-1, conventions.ENVIRONMENT_STATE_NAMES.index("success")] = 1
     return {
         lerobot.ACTION: action,
@@ -76,6 +80,14 @@ def episodes(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def annotated(episodes, params) -> Path:
+    """The clean data set, annotated."""
+    root = episodes.with_name("annotated")
+    annotate.write(lerobot.open_dataset(episodes), root, params)
+    return root
+
+
+@pytest.fixture
 def edit():
     """Rewrite a column of a data set: edit(root, column, change of a list; None drops it)."""
     return _edit
@@ -85,12 +97,14 @@ def _edit(root: Path, column: str, change) -> None:
     for path in sorted((root / "data").rglob("*.parquet")):
         table = pq.read_table(path)
         place = table.schema.get_field_index(column)
+        field = table.schema.field(place)
         values = change(table[column].to_pylist())
-        table = (
-            table.drop_columns([column])
-            if values is None
-            else table.set_column(
-                place, table.schema.field(place), pa.array(values, table.schema.field(place).type)
+        if values is None:
+            table = table.drop_columns([column])
+        else:
+            # Arrow makes the JSON inside a language column from text only.
+            plain = (
+                columns_of.language_type(column, pa.string()) if column in LANGUAGE else field.type
             )
-        )
+            table = table.set_column(place, field, pa.array(values, plain).cast(field.type))
         pq.write_table(table, path, row_group_size=FRAMES)

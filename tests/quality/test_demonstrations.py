@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from dualvla import config, quality
+from dualvla import config, conventions, quality
+from dualvla.data import lerobot
 from dualvla.files import read_json
 
 FRAMES = 12  # of an episode, see conftest
@@ -124,3 +126,31 @@ def test_the_same_data_gives_the_same_report(episodes, params, edit):
             quality.gate("demonstrations", episodes, params=params)
         texts.append((episodes / "quality.json").read_bytes())
     assert texts[0] == texts[1]
+
+
+@pytest.fixture
+def imported(tmp_path, params, encoded):
+    """An imported data set without instructions, and its parameters."""
+    root, about = tmp_path / "imported", lerobot.About("bridge", "rlds", conventions.WIDOWX_BRIDGE)
+    rng = np.random.default_rng(0)
+    with lerobot.Writer(root, 5, "widowx", lerobot.robot_features(32, 32), about) as writer:
+        for episode in range(2):
+            numbers = rng.uniform(0, 0.1, (2, FRAMES, 7)).astype(np.float32)
+            columns = {lerobot.ACTION: numbers[0], lerobot.STATE: numbers[1]}
+            images = [encoded(100 * episode + frame) for frame in range(FRAMES)]
+            writer.add(columns, {lerobot.CAMERA: images}, "")
+    patch = {"demonstrations": {"source": "rlds", "rlds_path": "rlds"}}
+    return root, config.parse(config.merge(params.model_dump(), patch))
+
+
+def test_an_imported_data_set_without_instructions_is_a_warning(imported):
+    root, params = imported
+    quality.gate("demonstrations", root, params=params)
+    report = read_json(root / "quality.json")
+    assert report["counts"]["warned"] == 1
+    assert report["expectations"][0]["columns"] == ["instruction_words"]
+
+
+def test_an_imported_data_set_keeps_its_own_convention(imported, params):
+    with pytest.raises(quality.QualityError, match=r"convention_matches|controller"):
+        quality.gate("demonstrations", imported[0], params=params)

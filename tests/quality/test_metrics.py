@@ -55,3 +55,10 @@ def test_a_summary_without_figures_is_refused(tmp_path, params):
 def test_a_broken_episode_is_a_warning(check, tmp_path):
     check(errors=1)
     assert read_json(tmp_path / "dualvla/quality.json")["counts"]["warned"] == 1
+
+
+def test_a_mean_outside_its_interval_is_named(tmp_path, params):
+    tasks = {"carrot": {"n": 9, "score": 0.7, "score_interval": [0.1, 0.6]}}
+    write_json(tmp_path / "dualvla/summary.json", {"n": 9, "tasks": tasks})
+    with pytest.raises(quality.QualityError, match=r"tasks\.carrot\.score"):
+        quality.gate("metrics", tmp_path / "dualvla", params=params)

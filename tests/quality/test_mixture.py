@@ -20,6 +20,7 @@ def mixture() -> pd.DataFrame:
             "episode_index": episode,
             "frame_index": frame,
             "conversation": None,
+            "image": None,
             "kind": kind,
             "command": "put carrot on plate",
             "reasoning": [None if n % 3 else "move: down ; carrot at 3 4" for n in frame],
@@ -30,28 +31,28 @@ def mixture() -> pd.DataFrame:
         {
             "domain": "multimodal",
             "dataset": "scenes",
-            "episode_index": None,
-            "frame_index": None,
+            "episode_index": -1,
+            "frame_index": -1,
             "conversation": [f"q{n}" for n in range(16)],
+            "image": [f"scene-{n // 2}.jpg" for n in range(16)],
             "kind": "colour",
             "command": "what colour is the carrot?",
-            "reasoning": None,
+            "reasoning": "orange",
             "split": ["train"] * 12 + ["heldout"] * 4,
         }
     )
-    table = pd.concat([robot, talks], ignore_index=True)
-    return table.astype({"episode_index": "Int64", "frame_index": "Int64"})
+    return pd.concat([robot, talks], ignore_index=True)
 
 
 @pytest.fixture
-def check(tmp_path, episodes, params):
+def check(tmp_path, annotated, params):
     """Run the gate on a mixture."""
 
     def run(table, params=params):
         out = tmp_path / "mixture"
         out.mkdir()
         table.to_parquet(out / "mixture.parquet")
-        quality.gate("mixture", out, params=params, annotated=episodes)
+        quality.gate("mixture", out, params=params, annotated=annotated)
 
     return run
 
@@ -67,9 +68,10 @@ def test_a_heldout_episode_in_training_is_named(check):
         check(table)
 
 
-def test_a_heldout_conversation_in_training_is_named(check):
-    table = pd.concat([mixture(), mixture().iloc[[-1]].assign(split="train")])
-    with pytest.raises(quality.QualityError, match=r"scenes, q15"):
+def test_a_heldout_picture_in_training_is_named(check):
+    table = mixture()
+    table.loc[len(table) - 1, "split"] = "train"
+    with pytest.raises(quality.QualityError, match=r"scenes, scene-7\.jpg: .*held-out picture"):
         check(table)
 
 
@@ -93,9 +95,14 @@ def test_a_robot_sample_without_a_command_is_named(check):
 
 
 def test_a_missing_share_is_refused(check, params):
-    patch = {"mix": {"multimodal_share": 0.95}}
-    with pytest.raises(quality.QualityError, match=r"excess.*multimodal"):
+    patch = {"mix": {"rewrite_share": 0.8, "context_share": 0.1}}
+    with pytest.raises(quality.QualityError, match=r"excess.*rewrite"):
         check(mixture(), config.parse(config.merge(params.model_dump(), patch)))
+
+
+def test_a_mixture_without_multimodal_data_is_refused(check):
+    with pytest.raises(quality.QualityError, match=r"samples: at least 1, but multimodal"):
+        check(mixture().query("domain == 'robot'"))
 
 
 def test_a_missing_column_says_so(check):

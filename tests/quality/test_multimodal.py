@@ -1,4 +1,4 @@
-"""The gate of multimodal data: pictures exist, held-out scenes stay out, answers cannot be guessed."""
+"""The gate of multimodal data: pictures exist, held-out scenes stay out, nothing can be guessed."""
 
 import copy
 

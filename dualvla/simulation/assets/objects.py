@@ -12,6 +12,8 @@ import numpy as np
 from dualvla.simulation.assets import sink
 from dualvla.simulation.assets.solids import Solid, box, ellipse, lathe, loft
 
+Extent = tuple[tuple[float, float, float], tuple[float, float, float]]
+
 
 @dataclass(frozen=True)
 class Model:
@@ -19,7 +21,7 @@ class Model:
 
     visual: tuple[Solid, ...]
     collision: tuple[Solid, ...]  # convex, apart
-    bbox: tuple[tuple[float, float, float], tuple[float, float, float]]  # min, max; metres
+    bbox: Extent  # min, max; metres
     density: float  # kg / m^3
     info: str = "info_bridge_custom_v0.json"  # the task file that lists it
 
@@ -39,8 +41,25 @@ def build() -> dict[str, Model]:
     }
 
 
-def _box_of(half_x: float, half_y: float, half_z: float) -> tuple[tuple[float, ...], ...]:
+def _box_of(half_x: float, half_y: float, half_z: float) -> Extent:
     return ((-half_x, -half_y, -half_z), (half_x, half_y, half_z))
+
+
+def _tube(sections: list[tuple[float, float, float, float]], sides: int, colour: str) -> Solid:
+    """A body along x through sections (x, half width, half height, height of the axis)."""
+    return loft([ellipse(x, hy, hz, 0, z, sides=sides) for x, hy, hz, z in sections], colour)
+
+
+def _wedges(profile: list[tuple[float, float]], count: int) -> list[Solid]:
+    """A convex outline of (radius, z) turned about z, in `count` convex pieces."""
+    gap = 0.002  # radians left between them, so that they share no corner
+    pieces = []
+    for k in range(count):
+        rings = []
+        for angle in (2 * np.pi * k / count + gap, 2 * np.pi * (k + 1) / count - gap):
+            rings.append([(r * np.cos(angle), r * np.sin(angle), z) for r, z in profile])
+        pieces.append(loft(rings))
+    return pieces
 
 
 def _carrot() -> Model:
@@ -56,7 +75,7 @@ def _carrot() -> Model:
         (0.0370, 0.0120, 0.0118, -0.0025),
         (0.0425, 0.0060, 0.0060, -0.0010),
     ]
-    root = loft([ellipse(x, hy, hz, 0, z) for x, hy, hz, z in body], "orange")
+    root, hull = _tube(body, 24, "orange"), _tube(body, 12, "orange")
     leaves = [
         loft(
             [
@@ -68,9 +87,7 @@ def _carrot() -> Model:
         )
         for y, z in ((-0.0110, 0.0140), (0.0, 0.0200), (0.0095, 0.0150), (0.0, 0.0070))
     ]
-    return Model(
-        (root, *leaves), (root, leaves[1].painted("orange")), _box_of(0.0575, 0.016, 0.019), 700
-    )
+    return Model((root, *leaves), (hull, leaves[1]), _box_of(0.0575, 0.016, 0.019), 700)
 
 
 def _plate() -> Model:
@@ -96,30 +113,25 @@ def _plate() -> Model:
     bead = lathe(line, "ring", hollow=True)
     # A dish is not convex: a flat middle, and a ring of wedges which rise to the brim.
     middle = lathe([(1e-5, 0.0), (foot, 0.0), (foot, floor), (1e-5, floor)], sides=24)
-    profile = [(foot - 0.001, 0.0), (foot + 0.006, 0.0), (edge, top - 0.0022), (edge, top)]
-    profile += [(brim, top - 0.0002), (foot - 0.001, floor)]
-    count, gap = 16, 0.002  # radians left between wedges, so that they share no corner
-    ring = []
-    for k in range(count):
-        rings = []
-        for angle in (2 * np.pi * k / count + gap, 2 * np.pi * (k + 1) / count - gap):
-            rings.append([(r * np.cos(angle), r * np.sin(angle), z) for r, z in profile])
-        ring.append(loft(rings))
+    wedge = [(foot - 0.001, 0.0), (foot + 0.006, 0.0), (edge, top - 0.0022), (edge, top)]
+    wedge += [(brim, top - 0.0002), (foot - 0.001, floor)]
+    ring = _wedges(wedge, 16)
     return Model((dish, bead), (middle, *ring), _box_of(0.055, 0.055, 0.003), 1000)
 
 
 def _spoon() -> Model:
     level = -0.0117
+    # The grip is of even width with upright sides where it is held: two flat fingers on a tapered
+    # round rod would touch it in two points, and the spoon would swing about them.
     grip = [
         (-0.0240, 0.0040, 0.0030, -0.0045),
-        (-0.0100, 0.0066, 0.0085, level + 0.0085),
-        (0.0080, 0.0088, 0.0110, level + 0.0110),
-        (0.0300, 0.0112, 0.0124, level + 0.0124),
-        (0.0480, 0.0116, 0.0122, level + 0.0122),
-        (0.0600, 0.0098, 0.0095, 0.0010),
-        (0.0672, 0.0030, 0.0032, 0.0020),
+        (-0.0110, 0.0084, 0.0092, level + 0.0092),
+        (0.0000, 0.0106, 0.0116, level + 0.0116),
+        (0.0480, 0.0108, 0.0120, level + 0.0120),
+        (0.0600, 0.0094, 0.0098, 0.0005),
+        (0.0672, 0.0036, 0.0040, 0.0010),
     ]
-    handle = loft([ellipse(x, hy, hz, 0, z, sides=12) for x, hy, hz, z in grip], "handle")
+    handle, rod = _tube(grip, 20, "handle"), _tube(grip, 8, "handle")
     neck = loft(
         [
             ellipse(-0.032, 0.0045, 0.0016, 0, -0.0050, sides=12),
@@ -132,11 +144,18 @@ def _spoon() -> Model:
     outer = [(np.sin(a), top - depth * np.cos(a)) for a in np.linspace(0.02, np.pi / 2, 8)]
     inner = [(0.90 * np.sin(a), top - 0.80 * depth * np.cos(a)) for a in np.linspace(1.5, 0.02, 8)]
     stretch = np.array([0.0255, 0.0178, 1.0])
-    bowl, hull = lathe([*outer, *inner], "bowl", sides=32), lathe(outer, "bowl", sides=16)
     shift = np.array([-0.0475, 0.0, 0.0])
-    bowl = Solid(bowl.vertices * stretch + shift, bowl.faces, "bowl")
-    hull = Solid(hull.vertices * stretch + shift, hull.faces, "bowl")
-    return Model((handle, neck, bowl), (handle, neck, hull), _box_of(0.07, 0.0173, 0.013021), 1200)
+    bowl = lathe([*outer, *inner], "bowl", sides=32)
+    # Hollow for the physics too, or the spoon would be as heavy in front as behind.
+    floor = lathe([*outer[:4], (1e-5, outer[3][1])], sides=12)
+    side = [outer[3], outer[5], outer[7], inner[0], (outer[3][0] - 0.10, outer[3][1] + 0.0008)]
+    bowl, floor, *sides = (
+        Solid(part.vertices * stretch + shift, part.faces, "bowl")
+        for part in (bowl, floor, *_wedges(side, 10))
+    )
+    return Model(
+        (handle, neck, bowl), (rod, neck, floor, *sides), _box_of(0.07, 0.0173, 0.013021), 1200
+    )
 
 
 def _cloth() -> Model:
@@ -190,7 +209,9 @@ def _eggplant() -> Model:
         (0.0310, 0.0105, -0.0013),
         (0.0338, 0.0045, -0.0013),
     ]
-    fruit = loft([ellipse(x, r, r, 0, z, sides=20) for x, r, z in body], "purple")
+    tube = [(x, r, r, z) for x, r, z in body]
+    # Eight sides for the physics: a round one would roll about the basin for seconds.
+    fruit, hull = _tube(tube, 24, "purple"), _tube(tube, 8, "purple")
     cap = loft(
         [
             ellipse(x, r, r, 0, z, sides=12)
@@ -200,7 +221,7 @@ def _eggplant() -> Model:
     )
     stalk = [(-0.0537, 0.0022, 0.0125), (-0.0480, 0.0024, 0.0108), (-0.0400, 0.0034, 0.0078)]
     stem = loft([ellipse(x, r, r, 0, z, sides=10) for x, r, z in stalk], "stem")
-    return Model((fruit, cap, stem), (fruit,), _box_of(0.03915, 0.0187, 0.0190), 400)
+    return Model((fruit, cap, stem), (hull,), _box_of(0.03915, 0.0187, 0.0190), 400)
 
 
 def _target() -> Model:

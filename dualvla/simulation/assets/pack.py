@@ -2,12 +2,11 @@
 
 Two packs, one layout (`$MS_ASSET_DIR/data`, as ManiSkill 3.0.1 wants it). `official` is what
 ManiSkill's own downloader fetches. `generated` is written by this package and kept in a cache
-folder named after a hash of the package's source: a change of a shape makes a new folder, and two
-versions never mix. Many worker processes may ask for it at once, so a pack is built beside its place
-and renamed; whoever comes second throws its copy away.
+folder named after a hash of the package's source: a changed shape makes a new folder, and two
+versions never mix. Many worker processes may ask for it at once, so a pack is built beside its
+place and renamed; whoever comes second throws its copy away.
 """
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -92,8 +91,11 @@ def generated() -> Path:
     try:
         build(beside)
         beside.chmod(0o755)
-        with contextlib.suppress(FileExistsError, OSError):  # another process was faster
+        try:
             beside.rename(root)
+        except OSError:
+            if not root.exists():  # else another process was faster, with the same bytes
+                raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return root

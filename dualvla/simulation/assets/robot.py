@@ -273,7 +273,8 @@ def _joint(joint: Joint) -> list[str]:
     lines = [
         f'  <joint name="{joint.name}" type="{kind}">',
         f'    <parent link="{joint.parent}"/><child link="{joint.child}"/>',
-        f'    <origin xyz="{_numbers(joint.xyz)}" rpy="0 0 0"/><axis xyz="{_numbers(joint.axis)}"/>',
+        f'    <origin xyz="{_numbers(joint.xyz)}" rpy="0 0 0"/>',
+        f'    <axis xyz="{_numbers(joint.axis)}"/>',
     ]
     if joint.limits is not None:
         low, high = joint.limits

@@ -1,0 +1,47 @@
+# make retrain [PROFILE=smoke]   set up and run everything
+# make test                      set up and run every test
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PROFILE ?=
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup retrain test test-fast check constraints
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+setup: $(READY)
+
+# One stamp for Python's packages and the machine's Vulkan driver; `dualvla doctor` checks both anew.
+$(READY): pyproject.toml constraints.txt infra/vulkan.sh
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[sim,dev]' -c constraints.txt
+	bash infra/vulkan.sh $(BIN)/python
+	touch $(READY)
+
+retrain: $(READY)
+	@$(BIN)/dualvla retrain $(if $(PROFILE),--profile $(PROFILE))
+
+# A browser is wanted by one test alone, which is skipped without it.
+test: $(READY)
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || \
+	  echo "no chromium: the test of Prefect's page will be skipped"
+	$(BIN)/pytest
+
+test-fast: $(READY)
+	$(BIN)/pytest -m 'not slow'
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m 'not slow'
+
+# Every version of every dependency, for all platforms; `pip install -c` reads it.
+constraints:
+	uv pip compile --universal --all-extras --no-header --no-annotate pyproject.toml -o constraints.txt
