@@ -25,7 +25,7 @@ GRIPPER_SEEN = 0.3
 MARGIN = 0.06  # share of the image by which two things differ to be left, right, near or far
 CROWDED = 0.11  # share of the image within which a second thing makes a position ambiguous
 OPEN, CLOSED = 0.8, 0.2  # gripper openings from which the words are plain
-EMPTY_SHARE = 0.5  # of the scenes with an empty gripper that may ask what it holds
+EMPTY_SHARE = 0.25  # of the scenes with an empty gripper that may ask what it holds
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,12 @@ def _pick(rng: np.random.Generator, options: Sequence[Any]) -> Any:
     return options[int(rng.integers(len(options)))]
 
 
+def _moving(rng: np.random.Generator, names: Sequence[str]) -> list[str]:
+    """Mostly without the basket, which is always at the same place."""
+    others = [name for name in names if name != "basket"]
+    return others if others and rng.random() < 0.8 else list(names)
+
+
 def _coin(rng: np.random.Generator) -> bool:
     return bool(rng.random() < 0.5)
 
@@ -170,12 +176,17 @@ def _colour(view: View, rng: np.random.Generator) -> Question | None:
 
 
 def _count(view: View, rng: np.random.Generator) -> Question | None:
-    words = _pick(rng, list(CLASSES))
-    counted = CLASSES[words]
-    if any(counted(BY_NAME[name]) for name in view.hidden):
+    counts = {
+        words: sum(counted(BY_NAME[name]) for name in view.shown)
+        for words, counted in CLASSES.items()
+        if not any(counted(BY_NAME[name]) for name in view.hidden)
+    }
+    several = [words for words, count in counts.items() if count > 1]
+    options = several if several and _coin(rng) else list(counts)  # most counts are 0 or 1
+    if not options:
         return None
-    count = sum(counted(BY_NAME[name]) for name in view.shown)
-    return Question("count", f"how many {words} are there?", str(count))
+    words = _pick(rng, options)
+    return Question("count", f"how many {words} are there?", str(counts[words]))
 
 
 def _existence(view: View, rng: np.random.Generator) -> Question | None:
@@ -248,7 +259,7 @@ def _along(view: View, words: str) -> list[Label]:
 
 
 def _position(view: View, rng: np.random.Generator) -> Question | None:
-    things = list(view.shown.values())
+    things = [view.shown[name] for name in _moving(rng, list(view.shown))]
     if view.gripper is not None and (not things or rng.random() < 0.25):
         things = [view.gripper]
     if not things:
@@ -260,11 +271,10 @@ def _position(view: View, rng: np.random.Generator) -> Question | None:
 def _grounding(view: View, rng: np.random.Generator) -> Question | None:
     """Where is the thing that a description fits; exactly one of the scene's."""
     options = []
-    for name, label in view.shown.items():
-        thing = BY_NAME[name]
-        for words, fits in _descriptions(thing):
+    for name in _moving(rng, list(view.shown)):
+        for words, fits in _descriptions(BY_NAME[name]):
             if sum(fits(BY_NAME[other]) for other in view.present) == 1:
-                options.append((words, label))
+                options.append((words, view.shown[name]))
     if not options:
         return None
     words, label = _pick(rng, options)
@@ -299,7 +309,8 @@ def _point(view: View, rng: np.random.Generator) -> Question | None:
     ]
     if not options:
         return None
-    label = _pick(rng, options)
+    name = _pick(rng, _moving(rng, [label.object for label in options]))
+    label = view.shown[name]
     if rng.random() < 0.25:
         colour = BY_NAME[label.object].colour
         return Question("colour", f"what colour is the object at {percent(label)}?", colour)
@@ -309,7 +320,7 @@ def _point(view: View, rng: np.random.Generator) -> Question | None:
 def _knowledge(view: View, rng: np.random.Generator) -> Question | None:
     """Which object is a vegetable, or is used to stir soup; exactly one of the scene's."""
     options = []
-    for name in view.shown:
+    for name in _moving(rng, list(view.shown)):
         thing = BY_NAME[name]
         same_use = [o for o in view.present if BY_NAME[o].use == thing.use]
         same_kind = [o for o in view.present if BY_NAME[o].category == thing.category]
@@ -346,7 +357,7 @@ def _gripper(view: View, rng: np.random.Generator) -> Question | None:
 def _support(view: View, rng: np.random.Generator) -> Question | None:
     """What lies on a plate, towel or cube, or in the basket."""
     placed = view.scene.placed
-    if placed is not None and placed[0] in view.shown and placed[1] in view.present:
+    if placed is not None and set(placed) <= set(view.shown):
         name, over = placed
     else:
         empty = [name for name in view.shown if not BY_NAME[name].movable]

@@ -102,7 +102,7 @@ def clip_of(rows: pd.DataFrame, source: str, target: str) -> Clip:
         environment=rows[list(ENVIRONMENT_STATE_NAMES)].to_numpy(np.float64),
         yaw=rows["state.yaw"].to_numpy(np.float64),
         decided=acted["decision"].to_numpy(bool),
-        wrote=(acted["tokens"] > 0).to_numpy(bool),
+        wrote=acted["wrote"].to_numpy(bool),
         texts=tuple(texts),
     )
 

@@ -22,6 +22,7 @@ from dualvla import config
 from dualvla.conventions import ACTION_NAMES, ENVIRONMENT_STATE_NAMES, STATE_NAMES
 from dualvla.errors import UserError
 from dualvla.evaluation import statistics
+from dualvla.interface import Decision
 from dualvla.simulation import starts as fixed_starts
 from dualvla.simulation.environments import TASKS
 from dualvla.simulation.rollouts import Job, Trajectory
@@ -126,15 +127,20 @@ def episode_row(starts: str, trajectory: Trajectory) -> dict[str, Any]:
     if trajectory.status != "ok":
         return row
     succeeded = np.flatnonzero(trajectory.environment_states[:, _COLUMN["success"]] > 0.5)
-    texts = [decision for _, decision in trajectory.decisions if decision.tokens]
+    decisions = [decision for _, decision in trajectory.decisions]
     return row | {
         **success(trajectory.environment_states),
         "first_success": int(succeeded[0]) if len(succeeded) else None,
         "steps": len(trajectory.actions),
-        "decisions": len(trajectory.decisions),
-        "texts": len(texts),
-        "tokens": sum(decision.tokens for decision in texts),
+        "decisions": len(decisions),
+        "texts": sum(wrote(decision) for decision in decisions),
+        "tokens": sum(decision.tokens for decision in decisions),
     }
+
+
+def wrote(decision: Decision) -> bool:
+    """Whether a text was written at a decision; the token that chooses to act alone is none."""
+    return decision.text is not None and decision.tokens > 1
 
 
 def success(environment_states: NDArray[np.floating]) -> dict[str, bool]:
@@ -159,21 +165,21 @@ def success(environment_states: NDArray[np.floating]) -> dict[str, bool]:
 def step_rows(starts: str, trajectory: Trajectory) -> pd.DataFrame:
     """Rows of steps.parquet: T + 1 states, the action taken in each (NaN after the last), text.
 
-    `text` is the reasoning in force; `decision` marks steps at which the policy was asked, and
-    `tokens` counts what it wrote there. A crashed episode has no rows.
+    `text` is the reasoning in force; `decision` marks steps at which the policy was asked, `wrote`
+    those at which it wrote a new text. A crashed episode has no rows.
     """
     job = trajectory.job
     count = len(trajectory.states) if trajectory.status == "ok" else 0
-    decided, tokens = np.zeros(count, bool), np.zeros(count, np.int32)
+    decided, written = np.zeros(count, bool), np.zeros(count, bool)
     for step, decision in trajectory.decisions if count else []:
-        decided[step], tokens[step] = True, decision.tokens
+        decided[step], written[step] = True, wrote(decision)
     columns: dict[str, Any] = {
         "starts": pd.Series([starts] * count, dtype="string"),
         "task": pd.Series([job.task] * count, dtype="string"),
         "start_id": pd.Series([job.start.id] * count, dtype="string"),
         "step": np.arange(count, dtype=np.int32),
         "decision": decided,
-        "tokens": tokens,
+        "wrote": written,
         "text": pd.Series(texts_in_force(trajectory, count), dtype="string"),
     }
     actions = np.full((count, len(ACTION_NAMES)), np.nan, np.float32)

@@ -3,15 +3,14 @@
 A frame keeps its text only if both layers call it an event (DualVLA, data pruning). They seldom
 peak at the very same frame, so the AND has a tolerance: the scene changes at the frame and the
 motion within +-k frames of it. Keeping the motion's frames as well would be symmetric, but a
-closed-loop arm changes its motion so often that most frames would stay. The first frame of an
-episode always keeps its text; without it a model would start without knowing what it is about to do.
+closed-loop arm changes its motion so often that most frames would stay. An episode's first frame
+always keeps its text; without it a model would start without knowing what it is about to do.
 
 Pruning never touches episodes. It yields a table keyed by (dataset, episode_index, frame_index),
 and `keep_mask` turns that table into the mask of any arm, all arms at the same retention.
 """
 
 import zlib
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -26,18 +25,6 @@ Rule = Literal["both", "scene_only", "kinematic_only", "random", "none"]
 
 KEY = ["dataset", "episode_index", "frame_index"]
 COLUMNS = [*KEY, "task", "scene_score", "scene", "action_score", "action", "keep"]
-
-RULE_OF_ARM: Mapping[str, Rule] = {
-    "dualvla": "both",
-    "prune_only": "both",
-    "no_action_teacher": "both",
-    "no_reasoning_teacher": "both",
-    "base_ft": "none",
-    "distill_only": "none",
-    "random_mask": "random",
-    "scene_only": "scene_only",
-    "kinematic_only": "kinematic_only",
-}
 
 
 def within(events: NDArray[np.bool_], tolerance: int) -> NDArray[np.bool_]:

@@ -53,7 +53,7 @@ class Skill:
 
 SKILLS = {
     "carrot": Skill(branch=np.radians(-45)),
-    "spoon": Skill(branch=np.radians(-45), along=0.02),
+    "spoon": Skill(branch=np.radians(-45), along=0.03),
     "stack": Skill(branch=np.radians(-45), period=np.pi / 2, centred=0.006),
     # The sink's walls can stop a finger early, and the basket's rim is high.
     "eggplant": Skill(

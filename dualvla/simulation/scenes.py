@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from multiprocessing import get_context
 from typing import Literal
 
@@ -50,10 +51,10 @@ class Scene:
         return f"{self.split}-{self.index:06d}.jpg"
 
 
-def render(params: Params, split: Split, indices: Sequence[int]) -> Iterator[Scene]:
-    """Render scenes in worker processes, in the order of `indices`.
+def render(params: Params, wanted: Sequence[tuple[Split, int]]) -> Iterator[Scene]:
+    """Render scenes, each given by split and index, in worker processes; in the order wanted.
 
-    A scene depends on `params.seed`, `split`, its index, the tasks, the assets and the image size;
+    A scene depends on `params.seed`, its split and index, the tasks, the assets and the image size;
     not on the number of workers or on what was rendered before.
 
     Raises:
@@ -62,11 +63,10 @@ def render(params: Params, split: Split, indices: Sequence[int]) -> Iterator[Sce
     from dualvla.simulation import assets
 
     assets.activate(params.simulation.assets)  # builds the pack once, before the workers need it
-    workers = min(params.simulation.workers, max(1, len(indices) // 8))
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_start, initargs=(params, split)
-    ) as pool:
-        yield from pool.map(_work, indices, chunksize=4)
+    workers = min(params.simulation.workers, max(1, len(wanted) // 8))
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start) as pool:
+        yield from pool.map(partial(_work, params), wanted, chunksize=4)
 
 
 class Renderer:
@@ -109,17 +109,16 @@ def encode(image: ImageArray) -> bytes:
     return buffer.getvalue()
 
 
-_renderer: Renderer | None = None
-_split: Split = "train"
-
-
-def _start(params: Params, split: Split) -> None:
+def _start() -> None:
     """Prepare a worker: one rendering thread each, or the workers fight for the cores."""
-    global _renderer, _split
     os.environ.setdefault("LP_NUM_THREADS", "1")
-    _renderer, _split = Renderer(params), split
 
 
-def _work(index: int) -> Scene:
-    assert _renderer is not None
-    return _renderer.scene(_split, index)
+@cache
+def _renderer(params: Params) -> Renderer:
+    """The worker's renderer, made for its first scene."""
+    return Renderer(params)
+
+
+def _work(params: Params, wanted: tuple[Split, int]) -> Scene:
+    return _renderer(params).scene(*wanted)

@@ -71,7 +71,7 @@ WORKSPACES: dict[str, Workspace] = {
     # Nearer to the sink's walls than this, or put down instead of dropped, the eggplant starts
     # inside a wall and is thrown out of the sink, as it is in one of ManiSkill's own starts (61).
     "eggplant": Workspace(
-        (-0.11, 0.206), (0.025, 0.035), (0.03, 0.045), 0.0, (0.953, 1.0), False, False
+        (-0.118, 0.206), (0.022, 0.035), (0.028, 0.045), 0.0, (0.953, 1.0), False, False
     ),
 }
 

@@ -16,30 +16,28 @@ SHARD = 512  # pictures a parquet file
 def main(params: Params) -> None:
     """Write conversations, pictures and labels of the training and the held-out scenes."""
     vulkan.require()
+    talks: dict[str, list[dict[str, Any]]] = {split: [] for split in scenes.SPLITS}
+    labels: list[dict[str, Any]] = []
     with files.replacing(paths.MULTIMODAL) as out:
         (out / "images").mkdir(parents=True)
         pictures = _Pictures(out / "images")
-        labels: list[dict[str, Any]] = []
-        for split in scenes.SPLITS:
-            talks: list[dict[str, Any]] = []
-            for scene in _rendered(params, split):
-                pictures.add(scene.name, scenes.encode(scene.image))
-                labels += multimodal.label_rows(scene)
-                count = params.multimodal.questions_per_scene
-                talks += multimodal.conversations(scene, count, params.seed)
-            files.write_json(out / f"{split}.json", talks)
-            progress.log(f"{split}: {len(talks)} questions")
+        for scene in _rendered(params):
+            pictures.add(scene.name, scenes.encode(scene.image))
+            labels += multimodal.label_rows(scene)
+            count = params.multimodal.questions_per_scene
+            talks[scene.split] += multimodal.conversations(scene, count, params.seed)
         pictures.close()
+        for split, asked in talks.items():
+            files.write_json(out / f"{split}.json", asked)
+            progress.log(f"{split}: {len(asked)} questions")
         _write_labels(out / "scenes.parquet", labels)
         quality.gate("multimodal", out, params=params)
 
 
-def _rendered(params: Params, split: scenes.Split) -> Iterator[scenes.Scene]:
-    sizes = params.multimodal
-    count = sizes.scenes if split == "train" else sizes.heldout_scenes
-    yield from progress.track(
-        scenes.render(params, split, range(count)), count, f"{split} scenes rendered"
-    )
+def _rendered(params: Params) -> Iterator[scenes.Scene]:
+    sizes = {"train": params.multimodal.scenes, "heldout": params.multimodal.heldout_scenes}
+    wanted = [(split, index) for split in scenes.SPLITS for index in range(sizes[split])]
+    yield from progress.track(scenes.render(params, wanted), len(wanted), "scenes rendered")
 
 
 class _Pictures:

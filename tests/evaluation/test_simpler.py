@@ -26,7 +26,7 @@ def trajectory(job, success=(0, 0, 1), grasped=(0, 1, 0), status="ok"):
         environment[:, AT("success")], environment[:, AT("grasped")] = success, grasped
     steps = max(0, count - 1)
     actions = np.ones((steps, 7), np.float32)
-    decisions = [(0, Decision(actions[:1], None, 0)), (1, Decision(actions[1:], "move: up", 3))]
+    decisions = [(0, Decision(actions[:1], None, 1)), (1, Decision(actions[1:], "move: up", 3))]
     return Trajectory(
         job=job,
         status=status,
@@ -109,7 +109,8 @@ def test_crashed_episodes_are_counted_and_left_out_of_every_rate():
     assert [row["task"] for row in summary["rates"]] == ["all", *TASKS] * 2
     assert summary["modes"]["last_step"]["n"] == 11
     assert summary["decisions"] == 22
-    assert summary["tokens_per_decision"] == pytest.approx(1.5)
+    assert summary["tokens_per_decision"] == pytest.approx(2.0)
+    assert summary["texts_per_decision"] == pytest.approx(0.5)
     assert found.episodes["last_step"].isna().sum() == 1
     for row in summary["rates"]:
         assert 0 <= row["low"] <= row["rate"] <= row["high"] <= 1
@@ -121,7 +122,7 @@ def test_steps_hold_every_state_the_action_taken_there_and_the_text_in_force():
     assert rows["step"].tolist() == [0, 1, 2]
     assert rows["text"].isna().tolist() == [True, False, False]
     assert rows["decision"].tolist() == [True, True, False]
-    assert rows["tokens"].tolist() == [0, 3, 0]
+    assert rows["wrote"].tolist() == [False, True, False]
     assert rows["action.x"].isna().tolist() == [False, False, True]
     assert set(ENVIRONMENT_STATE_NAMES) <= set(rows.columns)
 

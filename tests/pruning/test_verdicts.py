@@ -92,10 +92,6 @@ def test_a_layer_s_control_prefers_its_own_events():
         assert kept_scores.min() >= group["scene_score"][dropped[group.index]].max()
 
 
-def test_every_arm_has_a_rule():
-    assert set(prune.RULE_OF_ARM) == set(config.Arm.__args__)
-
-
 def test_retention_counts_match_the_table():
     rows = table()
     found = prune.retention(rows)

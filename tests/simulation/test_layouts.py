@@ -70,6 +70,7 @@ def test_nothing_is_below_the_table(seed: int, task: str) -> None:
 def test_objects_on_the_table_do_not_overlap(seed: int, task: str) -> None:
     layout = drawn(seed, task)
     raised = {layout.held, layout.placed[0] if layout.placed else None}
+    raised.add("eggplant")  # lies on any side: its box says nothing of its footprint
     resting = [name for name in layout.poses if name not in raised]
     for i, one in enumerate(resting):
         for other in resting[:i]:
@@ -79,7 +80,7 @@ def test_objects_on_the_table_do_not_overlap(seed: int, task: str) -> None:
             moved = apply(layout.poses[one], points) - layout.poses[other][:3, 3]
             local = np.abs(moved @ layout.poses[other][:3, :3])
             half = np.array(EXTENTS[other]) / 2
-            assert not np.any(np.all(local[:, :2] < half[:2], axis=1)) or one == "eggplant"
+            assert not np.any(np.all(local[:, :2] < half[:2], axis=1))
 
 
 @settings(max_examples=60, deadline=None)

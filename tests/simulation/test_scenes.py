@@ -53,8 +53,10 @@ def test_a_scene_does_not_depend_on_what_came_before(renderer: scenes.Renderer) 
 
 
 def test_one_and_two_workers_give_the_same_scenes() -> None:
-    one = list(scenes.render(params(1, 64), "train", range(16)))
-    two = list(scenes.render(params(2, 64), "train", range(16)))
+    wanted: list[tuple[scenes.Split, int]] = [("train", i) for i in range(12)]
+    wanted += [("heldout", i) for i in range(4)]
+    one = list(scenes.render(params(1, 64), wanted))
+    two = list(scenes.render(params(2, 64), wanted))
     assert [scene.name for scene in one] == [scene.name for scene in two]
     for left, right in zip(one, two, strict=True):
         assert left.labels == right.labels
