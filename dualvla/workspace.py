@@ -25,6 +25,7 @@ from dualvla.config import Params
 from dualvla.errors import UserError
 
 WORKSPACES = Path(".dualvla/workspaces")
+RUN_LOCK = Path(".dualvla/run.lock")
 REMOTE = "store"
 DEFAULT = "default"
 
@@ -164,7 +165,7 @@ def environment(workspace: Workspace) -> dict[str, str]:
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold a folder's run lock; a `UserError` if another run holds it."""
-    path = folder / ".dualvla" / "run.lock"
+    path = folder / RUN_LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as stream:
         try:
@@ -177,6 +178,13 @@ def exclusive(folder: Path) -> Iterator[None]:
         stream.write(str(os.getpid()))
         stream.flush()
         yield
+
+
+def require_idle(folder: Path) -> None:
+    """Raise a `UserError` if a run holds `folder`; write nothing."""
+    if (folder / RUN_LOCK).is_file():
+        with exclusive(folder):
+            pass
 
 
 def _patch(document: Any, patch: Mapping[str, Any]) -> None:

@@ -43,7 +43,8 @@ def draw(path: Path, rows: pd.DataFrame, images: Sequence[bytes], quantile: floa
         axis.plot(frames, score, color="C0", label=label)
         axis.plot(frames[marked], score[marked], "o", color="C3", label="event")
         axis.axhline(threshold, color="0.4", linestyle="--", linewidth=1, label="threshold")
-        axis.set(xlim=(-0.5, len(rows) - 0.5), ylabel=label)
+        top = (max(float(score.max()), threshold) or 1.0) * 1.4  # room for the legend
+        axis.set(xlim=(-0.5, len(rows) - 0.5), ylim=(0, top), ylabel=label)
         axis.legend(loc="upper right", fontsize=8, ncols=4)
     axis.set_xlabel("frame")
     for column, frame in enumerate(shown):

@@ -93,7 +93,7 @@ def _row(place: str, data: dict[str, Any]) -> dict[str, Any]:
     return {
         "item": place,
         "value": value,
-        "k": k,
+        "k": 0 if k is None else k,  # a mean counts no successes
         "n": n,
         "low": data.get("low"),
         "high": data.get("high"),

@@ -209,6 +209,19 @@ class Environment:
         return config.height, config.width
 
 
+_current: dict[tuple[str, Pack, int], Environment] = {}
+
+
+def reuse(task: str, assets: Pack, image_size: int) -> Environment:
+    """This process's environment; another task's is closed first, as a scene takes 0.5 GB."""
+    key = (task, assets, image_size)
+    if key not in _current:
+        while _current:
+            _current.popitem()[1].close()
+        _current[key] = Environment(task, assets, image_size)
+    return _current[key]
+
+
 def _make(env_id: str, assets: Pack, image_size: int) -> Any:
     from dualvla.simulation import assets as packs
 

@@ -193,35 +193,34 @@ def _view(episode: _Episode, observation: Observation) -> _View:
 
 
 def _next_phase(episode: _Episode, view: _View, observation: Observation) -> str:
-    """The phase after looking; several may pass at once where nothing is left to do."""
+    """The phase after looking: on when its condition holds, back to the start when it failed."""
     skill, phase = episode.skill, episode.phase
-    off = np.linalg.norm(view.tip[:2] - view.grasp[:2])
+    beside = np.linalg.norm(view.tip[:2] - view.grasp[:2])
+    above = view.tip[2] - view.grasp[2]
+    turned = abs(poses.wrap(observation.state[5] - _grasp_yaw(skill, view), skill.period))
     astray = np.linalg.norm(view.target[:2] - view.source[:2])
-    lost = np.linalg.norm(view.tip - view.grasp) > 0.04
-    if phase in ("lift", "move", "place") and lost and not view.grasped:
+    clear = view.bottom - view.top
+    slipped = not view.grasped and np.linalg.norm(view.tip - view.grasp) > 0.04
+    done = {
+        "reach": beside < 0.008 and turned < 0.12 and above < skill.hover + 0.02,
+        "lower": above < skill.near,
+        "grasp": view.grasped,
+        "lift": clear > skill.carry - 0.015,
+        "move": astray < skill.centred,
+        "place": clear < skill.drop + 0.004,
+        "release": view.opening > 0.8 and not view.grasped,
+    }
+    failed = {
+        "lower": beside > 0.03,
+        "grasp": not view.grasped and view.opening < 0.02,
+        "lift": slipped,
+        "move": slipped,
+        "place": slipped,
+        "retreat": value(observation, "on_target") < 0.5 and astray > 0.03,
+    }
+    if failed.get(phase, False):
         return "reach"
-    if phase == "reach":
-        turned = abs(poses.wrap(observation.state[5] - _grasp_yaw(skill, view), skill.period))
-        low = view.tip[2] - view.grasp[2] < skill.hover + 0.02
-        return "lower" if off < 0.008 and turned < 0.12 and low else phase
-    if phase == "lower":
-        if off > 0.03:
-            return "reach"
-        return "grasp" if view.tip[2] - view.grasp[2] < skill.near else phase
-    if phase == "grasp":
-        if view.opening < 0.02 and not view.grasped:
-            return "reach"
-        return "lift" if view.grasped else phase
-    if phase == "lift":
-        return "move" if view.bottom - view.top > skill.carry - 0.015 else phase
-    if phase == "move":
-        return "place" if astray < skill.centred else phase
-    if phase == "place":
-        return "release" if view.bottom - view.top < skill.drop + 0.004 else phase
-    if phase == "release":
-        return "retreat" if view.opening > 0.8 and not view.grasped else phase
-    on_target = value(observation, "on_target") > 0.5
-    return "reach" if not on_target and astray > 0.03 else phase
+    return PHASES[PHASES.index(phase) + 1] if done.get(phase, False) else phase
 
 
 def _grasp_yaw(skill: Skill, view: _View) -> float:

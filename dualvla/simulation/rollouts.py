@@ -27,7 +27,7 @@ import numpy as np
 from dualvla import conventions
 from dualvla.errors import UserError
 from dualvla.interface import Decision, FloatArray, ImageArray, Observation, Policy
-from dualvla.simulation.environments import TASKS, Environment, Pack
+from dualvla.simulation.environments import TASKS, Environment, Pack, reuse
 from dualvla.simulation.starts import Start
 
 FIRST_ANSWER = 300.0  # seconds a new worker may take: it imports the simulator and compiles shaders
@@ -98,7 +98,9 @@ def run(
     activate(assets)
     if not jobs:
         return iter(())
-    return _Rollouts(jobs, policy, assets, image_size, execute, retries).run(workers)
+    environment = (assets, image_size)
+    rollouts = _Rollouts(jobs, policy, environment, execute=execute, retries=retries)
+    return rollouts.run(workers)
 
 
 @dataclass
@@ -158,14 +160,14 @@ class _Rollouts:
         self,
         jobs: Sequence[Job],
         policy: Policy,
-        assets: Pack,
-        image_size: int,
+        environment: tuple[Pack, int],
+        *,
         execute: int,
         retries: int,
     ) -> None:
         self.queue = deque(_Episode(job, 0) for job in jobs)
         self.policy, self.execute, self.retries = policy, execute, retries
-        self.environment = (assets, image_size)
+        self.environment = environment
         self.workers: dict[int, _Worker] = {}
         self.running: dict[int, _Episode] = {}
 
@@ -306,10 +308,7 @@ def _work(pipe: Connection, assets: Pack, image_size: int) -> None:
             kind, *content = pipe.recv()
             if kind == "reset":
                 task, start = content
-                if environment is None or environment.spec.name != task:
-                    if environment is not None:
-                        environment.close()
-                    environment = Environment(task, assets, image_size)
+                environment = reuse(task, assets, image_size)
                 answer = [environment.reset(start)]
             else:
                 assert environment is not None

@@ -81,7 +81,9 @@ def test_a_green_run_is_published_and_the_next_one_is_all_cached(toy, prefect_ap
     flow, tasks = latest(prefect_api, toy)
     assert flow["state_name"] == "Completed"
     assert flow["name"] == "default-nogit"
-    assert {name: tasks[name]["state_name"] for name in STAGES} == dict.fromkeys(STAGES, "Completed")
+    assert {name: tasks[name]["state_name"] for name in STAGES} == dict.fromkeys(
+        STAGES, "Completed"
+    )
 
     artifacts = prefect_api("/artifacts/filter", {"flow_runs": {"id": {"any_": [flow["id"]]}}})
     texts = {artifact["key"]: artifact["data"] for artifact in artifacts}
@@ -110,8 +112,12 @@ def test_a_green_run_is_published_and_the_next_one_is_all_cached(toy, prefect_ap
     assert tasks["report"]["state_name"] == "Cached"
 
 
-@pytest.mark.parametrize(("code", "name"), [(2, "BadInput"), (3, "DataQualityFailed"), (1, "Failed")])
-def test_a_failing_stage_ends_the_run_with_its_code_and_is_not_repeated(toy, prefect_api, code, name):
+@pytest.mark.parametrize(
+    ("code", "name"), [(2, "BadInput"), (3, "DataQualityFailed"), (1, "Failed")]
+)
+def test_a_failing_stage_ends_the_run_with_its_code_and_is_not_repeated(
+    toy, prefect_api, code, name
+):
     broken = {"exit": code, "message": "annotated: frame 3 of episode 2 -> mend it"}
     answer = toy.run("retrain", **behave(annotate=broken))
     assert answer.returncode == code, answer.stderr

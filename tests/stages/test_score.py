@@ -21,7 +21,7 @@ def params(tmp_path, monkeypatch) -> config.Params:
     return config.load(REPOSITORY / "params.yaml")
 
 
-def evaluated(params, model, reason="auto", count=6):
+def evaluated(params, model, reason="auto", count=21):
     """Results of an evaluation in which every second episode succeeds and the first crashed."""
     settings = params.evaluate.model_copy(update={"episodes_per_task": count})
     planned = simpler.plan(settings, ["carrot"], params.seed)
@@ -68,9 +68,9 @@ def test_every_finished_trajectory_is_rated_and_the_same_input_gives_the_same_by
     assert files.sha256(out) == first
     rows = pd.read_parquet(out / "scores.parquet")
     summary = files.read_json(out / "summary.json")
-    assert (summary["n"], summary["errors"]) == (len(rows), 1) == (5, 1)
+    assert (summary["n"], summary["errors"]) == (len(rows), 1) == (20, 1)
     assert summary["scale"] == "reasoning"
-    assert summary["success"] == pytest.approx(3 / 5)
+    assert summary["success"] == pytest.approx(1 / 2)
     assert summary["score"] == pytest.approx(rows["score"].mean())
     assert (rows["score"][~rows["success"]] == 0).all()
     assert rows[["r", "a", "i", "ra"]].notna().all(axis=None)
