@@ -13,6 +13,7 @@ Nothing is imported from ManiSkill until an environment is made, so the task tab
 
 import gc
 import logging
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -241,18 +242,20 @@ def _make(env_id: str, assets: Pack, image_size: int) -> Any:
     BaseDigitalTwinEnv._rgb_overlay_images = {}
     BaseDigitalTwinEnv._objects_to_remove_from_greenscreen = []
     scale = np.array([[image_size / NATIVE_SIZE[0]], [image_size / NATIVE_SIZE[1]], [1.0]])
-    environment = gymnasium.make(
-        env_id,
-        obs_mode="rgb+segmentation",
-        render_backend="cpu",
-        sim_backend="cpu",
-        num_envs=1,
-        sensor_configs={
-            "width": image_size,
-            "height": image_size,
-            "intrinsic": np.array(NATIVE_INTRINSIC) * scale,
-        },
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ManiSkill's tables are slow to convert; they are tiny
+        environment = gymnasium.make(
+            env_id,
+            obs_mode="rgb+segmentation",
+            render_backend="cpu",
+            sim_backend="cpu",
+            num_envs=1,
+            sensor_configs={
+                "width": image_size,
+                "height": image_size,
+                "intrinsic": np.array(NATIVE_INTRINSIC) * scale,
+            },
+        )
     return environment.unwrapped
 
 

@@ -133,17 +133,19 @@ class Attempts:
         ahead: deque[int] = deque()
         futures: dict[int, Future[Episode | None]] = {}
         while kept < wanted:
-            while len(ahead) < AHEAD * self._workers:
-                ahead.append(self.tried + len(ahead))
-                futures[ahead[-1]] = self._submit(task, ahead[-1])
             try:
+                while len(ahead) < min(AHEAD * self._workers, wanted - kept):
+                    ahead.append(self.tried + len(ahead))
+                for number in ahead:
+                    if number not in futures:
+                        futures[number] = self._submit(task, number)
                 episode = futures[ahead[0]].result(PATIENCE)
             except BrokenProcessPool:
                 self._restarts += 1
                 if self._restarts > RESTARTS:
                     raise
                 self._pool = self._start()
-                futures = {number: self._submit(task, number) for number in ahead}
+                futures.clear()
                 continue
             del futures[ahead.popleft()]
             self.tried += 1
@@ -153,8 +155,6 @@ class Attempts:
             elif self.tried >= FIRST_CHECK and kept < MIN_RATE * self.tried:
                 what = f"the expert succeeded in {kept} of {self.tried} attempts at {task}"
                 raise UserError(what, fix="lower the noise or jitter in demonstrations")
-        for future in futures.values():
-            future.cancel()
 
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
