@@ -38,7 +38,7 @@ WIDOWX_SIMULATION = Convention(
     translation="delta of the controller target, metres",
     rotation="delta of the controller target, Euler XYZ, radians",
     gripper="absolute, +1 open, -1 closed",
-    state="gripper pose in the base frame (metres, Euler XYZ radians), opening in [0, 1]",
+    state="gripper in the base frame: metres, Euler XYZ radians from pointing down; opening [0, 1]",
 )
 
 WIDOWX_BRIDGE = Convention(
@@ -48,7 +48,7 @@ WIDOWX_BRIDGE = Convention(
     translation="delta of the measured pose, metres",
     rotation="delta of the measured pose, Euler XYZ, radians",
     gripper="absolute, +1 open, -1 closed",
-    state="gripper pose in the base frame (metres, Euler XYZ radians), opening in [0, 1]",
+    state="gripper in the base frame: metres, Euler XYZ radians from pointing down; opening [0, 1]",
 )
 
 BY_SOURCE = {"simulation": WIDOWX_SIMULATION, "rlds": WIDOWX_BRIDGE}
@@ -74,8 +74,8 @@ def require_same(producer: Convention, consumer: Convention, *, where: str) -> N
             )
 
 
-# observation.environment_state: privileged simulator state, one float32 each. Positions in metres in
-# the robot base frame, quaternions wxyz in that frame, u and v in [0, 1] of image width and height.
+# observation.environment_state: privileged simulator state, one float32 each. Positions in metres
+# in the robot base frame, quaternions wxyz in it, u and v in [0, 1] of image width and height.
 ENVIRONMENT_STATE_NAMES = (
     *(f"source.{k}" for k in ("x", "y", "z", "qw", "qx", "qy", "qz", "u", "v")),
     *(f"target.{k}" for k in ("x", "y", "z", "qw", "qx", "qy", "qz", "u", "v")),

@@ -154,7 +154,7 @@ def s3(plan: Workspace) -> str:
 
 Check = Callable[[Workspace], str]
 CHECKS: tuple[Check, ...] = (python, disk, vulkan, gpu, data, assets, ports, prefect, s3)
-# The slow ones last: bad parameters of a data set are told before a probe has rendered.
+# The slow one last: all that is wrong otherwise is told at once.
 BEFORE_A_RUN: tuple[Check, ...] = (idle, disk, data, assets, ports, prefect, s3, known_vulkan)
 
 
@@ -172,9 +172,7 @@ def examine(plan: Workspace) -> list[Finding]:
 
 def preflight(plan: Workspace) -> None:
     """Raise the `UserError` of the first check that would stop a run, having written nothing."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        answers = {check: pool.submit(check, plan) for check in BEFORE_A_RUN}
-        found = {check: answer.result() for check, answer in answers.items()}
+    found = {check: check(plan) for check in BEFORE_A_RUN}
     stamp = {"drivers": _drivers(), "device": found[known_vulkan]}
     files.write_json(plan.root / VULKAN, stamp)
 

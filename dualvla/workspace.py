@@ -117,7 +117,7 @@ def write(workspace: Workspace, remote: Mapping[str, str]) -> None:
     if workspace.is_tree:
         _write_remote(workspace.root / ".dvc" / "config.local", remote)
         return
-    wanted = {path for path in _tree_files(workspace.root) if path.parts[0] not in OWN | MADE}
+    wanted = {path for path in tree_files(workspace.root) if path.parts[0] not in OWN | MADE}
     for path in sorted(wanted):
         _copy(workspace.root / path, workspace.folder / path)
     for path in _snapshot_files(workspace.folder):
@@ -195,7 +195,7 @@ def _patch(document: Any, patch: Mapping[str, Any]) -> None:
             document[key] = value
 
 
-def _tree_files(root: Path) -> list[Path]:
+def tree_files(root: Path) -> list[Path]:
     """Tracked and new files as git sees them; without git, everything but what runs write."""
     command = ["git", "-C", str(root), "ls-files", "-co", "--exclude-standard", "-z"]
     if (root / ".git").exists() and shutil.which("git"):

@@ -5,6 +5,7 @@ import hashlib
 import os
 import socket
 import subprocess
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -71,7 +72,7 @@ def opened(plan: Workspace, own: UUID | str | None, show: Callable[[str], None])
         workspace.write(plan, client.remote_config(where, plan.root))
         run = Run(plan, where)
         for name, reasons in run.late.items():
-            show(f"{name} is out of date: {'; '.join(reasons)}")
+            show(textwrap.shorten(f"{name} is out of date: {'; '.join(reasons)}", 200))
         with _talking(run.board, show if run.late else None):
             try:
                 yield run

@@ -24,6 +24,7 @@ RETRY_DELAYS = [2, 10, 30]  # seconds
 UNCHANGED = ("didn't change, skipping", "is cached - skipping run")
 BUSY = ("Unable to acquire lock", "is busy", "has been locked", "Failed to acquire")
 STAGE_EXIT = re.compile(r"exited with (-?\d+)")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # escape codes of terminals, noise in the UI
 STAGE_ERROR = re.compile(r"^error: (.*)$")
 
 
@@ -92,7 +93,9 @@ def run_stage(stage: str, run: Run) -> State:
         run.board.finish(stage)
         return Completed(name="Cached", message="unchanged")
     logger = get_run_logger()
-    with run.session.using(run.costs[stage]):
+    cost = run.costs[stage]
+    logger.info(f"needs {cost} of {run.session.cores} cores")
+    with run.session.using(cost):
         run.board.start(stage)
         logger.info(run.board.line())
         try:
@@ -110,6 +113,7 @@ def repro(stage: str, session: Session, show: Callable[[str], None]) -> tuple[in
     outcome = Outcome()
 
     def take(line: str) -> None:
+        line = COLOUR.sub("", line)
         outcome.read(line)
         if line.strip():
             show(line)
@@ -123,6 +127,8 @@ def _final(code: int, outcome: Outcome) -> State:
             return Completed(name="Cached", message="unchanged, or restored from DVC's cache")
         return Completed()
     said = outcome.error or next((line for line in reversed(outcome.tail) if line.strip()), "")
+    if any("No space left on device" in line for line in outcome.tail):
+        return Failed(name=NAMES[2], message=f"disk full: {said} -> free some space")
     if outcome.code in NAMES:
         return Failed(name=NAMES[outcome.code], message=said)
     if outcome.busy or outcome.killed():

@@ -35,9 +35,15 @@ def free_port_base(count: int = stack.S3_PORT_COUNT + 1) -> int:
     raise AssertionError("no free ports")
 
 
+@pytest.fixture(scope="session")
+def free_ports():
+    """A function that finds a row of free ports."""
+    return free_port_base
+
+
 @pytest.fixture
-def port_base() -> int:
-    return free_port_base()
+def port_base(free_ports) -> int:
+    return free_ports()
 
 
 @pytest.fixture(scope="session")

@@ -96,9 +96,12 @@ def test_half_a_key_pair(bare_project):
     refused(bare_project, says="AWS_SECRET_ACCESS_KEY is not set", AWS_ACCESS_KEY_ID="me")
 
 
-def test_a_prefect_server_that_does_not_answer(bare_project):
-    url = "http://127.0.0.1:9/api"
-    refused(bare_project, says="Prefect does not answer", PREFECT_API_URL=url)
+def test_a_prefect_server_that_does_not_answer(bare_project, port_base):
+    environment = {
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",
+        "DUALVLA_PORT_BASE": str(port_base),
+    }
+    refused(bare_project, says="Prefect does not answer", **environment)
 
 
 @pytest.fixture
@@ -128,6 +131,7 @@ def stage(folder, name: str, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "more"),
     [

@@ -23,7 +23,11 @@ from dualvla.objects import SLOTS
 # Centre and half range of base-frame positions, metres: makes regressed numbers about one.
 WORKSPACE_CENTRE = (0.30, 0.0, 0.08)
 WORKSPACE_SCALE = (0.15, 0.15, 0.10)
-NUMBERS = 9  # u, v, x, y, z, sin, cos, presence, opening
+PREDICTED = 7  # x, y, z, sin, cos, presence, opening
+# u and v also travel as sines and cosines of these many octaves: a linear layer reads a percent off
+# waves, hardly off a raw coordinate.
+OCTAVES = 5
+NUMBERS = PREDICTED + 2 + 4 * OCTAVES
 
 
 class Slots(NamedTuple):
@@ -91,14 +95,10 @@ class SlotVisionModel(PreTrainedModel):
         self.fuse = nn.Sequential(_Block(width), nn.GroupNorm(8, width), nn.GELU())
         self.heat = nn.Conv2d(width, slots, 1)
         self.offset = nn.Conv2d(width, slots * 2, 1)
-        self.slot_embedding = nn.Parameter(torch.randn(slots, hidden) * 0.2)
-        self.slot_mlp = nn.Sequential(
-            nn.Linear(2 * width + 2, 2 * hidden),
-            nn.GELU(),
-            nn.Linear(2 * hidden, hidden),
-            nn.GELU(),
-        )
-        self.numbers = nn.Linear(hidden, NUMBERS - 2)
+        self.slot_embedding = nn.Parameter(torch.randn(slots, 2 * hidden) * 0.2)
+        self.slot_in = nn.Linear(3 * width + 2 + 4 * OCTAVES, 2 * hidden)
+        self.slot_mlp = nn.Sequential(nn.GELU(), nn.Linear(2 * hidden, hidden), nn.GELU())
+        self.numbers = nn.Linear(hidden, PREDICTED)
         self.slot_out = nn.Linear(hidden, hidden - NUMBERS)
         self.grid_out = nn.Linear(width * 4, hidden)
         self.post_init()
@@ -124,12 +124,15 @@ class SlotVisionModel(PreTrainedModel):
         offset = self.offset(fine).view(b, len(SLOTS), 2, h * w).transpose(2, 3).float() / h
         uv = (weights[..., None] * (centres + offset)).sum(2)
         pooled = weights.to(fine.dtype) @ fine.flatten(2).transpose(1, 2)  # B S D
-        # The middle level adds what surrounds the slot: its yaw, and what occludes it.
-        around = F.grid_sample(
-            middle.float(), uv[:, :, None] * 2 - 1, align_corners=False, padding_mode="border"
-        )[..., 0].transpose(1, 2)
-        features = torch.cat([pooled, around.to(fine.dtype), (uv * 2 - 1).to(fine.dtype)], dim=-1)
-        features = self.slot_mlp(features) + self.slot_embedding
+        # What lies just there, and the coarser level around it: yaw, height, what occludes it.
+        place = uv[:, :, None] * 2 - 1
+        local = [
+            F.grid_sample(level.float(), place, align_corners=False, padding_mode="border")
+            for level in (fine, middle)
+        ]
+        near = [level[..., 0].transpose(1, 2).to(fine.dtype) for level in local]
+        features = torch.cat([pooled, *near, waves(uv).to(fine.dtype)], dim=-1)
+        features = self.slot_mlp(self.slot_in(features) + self.slot_embedding)
         numbers = self.numbers(features).float()
         slots = Slots(
             heat, uv, numbers[..., 0:3], numbers[..., 3:5], numbers[..., 5], numbers[..., 6]
@@ -141,7 +144,7 @@ class SlotVisionModel(PreTrainedModel):
         slots, features, middle = self.dense(pixel_values)
         numbers = torch.cat(
             [
-                slots.uv * 2 - 1,
+                waves(slots.uv),
                 slots.xyz,
                 slots.yaw,
                 slots.presence.sigmoid()[..., None],
@@ -154,6 +157,13 @@ class SlotVisionModel(PreTrainedModel):
         grid = F.pixel_unshuffle(pooled, 2).flatten(2).transpose(1, 2)
         tokens = torch.cat([slot_tokens, self.grid_out(grid)], dim=1)
         return BaseModelOutput(last_hidden_state=tokens, hidden_states=(tokens,))
+
+
+def waves(uv: Tensor) -> Tensor:
+    """Image positions (..., 2) in [0, 1] as themselves about 0, and as `OCTAVES` of waves."""
+    octaves = 2.0 ** torch.arange(OCTAVES, device=uv.device) * torch.pi
+    angles = (uv[..., None] * octaves).flatten(-2)
+    return torch.cat([uv * 2 - 1, angles.sin(), angles.cos()], dim=-1)
 
 
 NUM_TOKENS = len(SLOTS) + 16

@@ -106,8 +106,8 @@ def _write(writer: lerobot.Writer, task: str, episode: Episode) -> None:
 class Attempts:
     """Attempts in worker processes, their results in the order of their numbers.
 
-    A worker that dies takes the pool with it: the pool is started again and the attempts under way
-    are repeated, `RESTARTS` times in all.
+    A worker that dies takes the pool with it, and one that hangs is killed: the pool is started
+    again and the attempts under way are repeated, `RESTARTS` times in all.
     """
 
     def __init__(self, params: Params) -> None:
@@ -140,7 +140,9 @@ class Attempts:
                     if number not in futures:
                         futures[number] = self._submit(task, number)
                 episode = futures[ahead[0]].result(PATIENCE)
-            except BrokenProcessPool:
+            except (BrokenProcessPool, TimeoutError):
+                for child in multiprocessing.active_children():
+                    child.kill()  # one that hangs would keep the pool from ending
                 self._restarts += 1
                 if self._restarts > RESTARTS:
                     raise

@@ -1,3 +1,8 @@
+import os
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -20,14 +25,19 @@ def params(workers=1, **changes):
 class Scripted(demonstrations.Attempts):
     """Attempts whose outcomes are given instead of simulated."""
 
-    def __init__(self, outcomes):
+    def __init__(self, outcomes, crashes=0):
         self._workers, self._restarts, self.tried = 2, 0, 0
-        self.outcomes = outcomes
+        self.outcomes, self.crashes = outcomes, crashes
+
+    def _start(self):
+        return None
 
     def _submit(self, task, number):
-        from concurrent.futures import Future
-
         future = Future()
+        if self.crashes:
+            self.crashes -= 1
+            future.set_exception(BrokenProcessPool())
+            return future
         future.set_result(self.outcomes[number] if number < len(self.outcomes) else None)
         return future
 
@@ -36,6 +46,16 @@ def test_the_first_successes_by_number_are_kept():
     attempts = Scripted(["a", None, "b", "c"])
     assert list(attempts.successes("stack", 2)) == ["a", "b"]
     assert attempts.tried == 3
+
+
+def test_after_a_crash_the_attempts_under_way_are_repeated():
+    attempts = Scripted(["a", "b", None, "c"], crashes=2)
+    assert list(attempts.successes("stack", 3)) == ["a", "b", "c"]
+
+
+def test_a_pool_that_keeps_crashing_is_an_error():
+    with pytest.raises(BrokenProcessPool):
+        list(Scripted(["a"], crashes=99).successes("stack", 1))
 
 
 def test_an_expert_that_keeps_failing_is_given_up():
@@ -47,7 +67,10 @@ def test_an_expert_that_keeps_failing_is_given_up():
 @pytest.mark.sim
 @pytest.mark.slow
 def test_stage_writes_the_same_bytes_with_one_worker_and_two(tmp_path, monkeypatch):
-    monkeypatch.setenv("DUALVLA_CACHE", str(tmp_path / "cache"))
+    # The pack the rest of this process uses, whatever the working directory.
+    monkeypatch.setenv(
+        "DUALVLA_CACHE", os.environ.get("DUALVLA_CACHE", str(Path(".cache").resolve()))
+    )
     sums = []
     for workers in (1, 2):
         folder = tmp_path / str(workers)

@@ -45,6 +45,12 @@ def test_a_killed_stage_and_a_busy_lock_are_worth_repeating(line):
         _final(255, read(line))
 
 
+def test_a_full_disk_is_bad_input():
+    state = _final(255, read("ERROR: [Errno 28] No space left on device: 'data'"))
+    assert state.name == "BadInput"
+    assert "free some space" in state.message
+
+
 def test_the_first_failure_names_the_run():
     states = {"a": Completed(), "b": Failed(name="BadInput", message="no"), "c": Failed()}
     assert (ending(states).name, ending(states).message) == ("BadInput", "b: no")

@@ -1,0 +1,183 @@
+"""The smoke profile from nothing to the report: every stage real and tiny, every server real.
+
+It runs in a copy of the tree with servers on free ports, so that it neither meets nor leaves
+anything. Minutes on two cores.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dualvla import config, stack, workspace
+from dualvla.store import client, versions
+from tasks import graph, run, store
+
+pytestmark = [pytest.mark.slow, pytest.mark.sim]
+
+ROOT = Path(__file__).parents[2]
+PICTURE = "docs/pictures/prefect-run.png"
+UNCHANGED_SECONDS = 15  # of `make retrain` on an idle machine with the servers up
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A copy of the repository."""
+
+    root: Path
+
+    def retrain(self) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dualvla.cli", "retrain", "--profile", "smoke"]
+        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, check=False)
+
+    @property
+    def folder(self) -> Path:
+        return self.root / workspace.WORKSPACES / "smoke"
+
+
+def api(root: Path, path: str, body: object | None = None):
+    url = f"{stack.environment(root)['PREFECT_API_URL']}{path}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.loads(response.read())
+
+
+def latest(tree: Tree) -> tuple[dict, dict[str, dict]]:
+    wanted = {"sort": "START_TIME_DESC", "limit": 1}
+    flow = api(tree.root, "/flow_runs/filter", wanted)[0]
+    tasks = api(tree.root, "/task_runs/filter", {"flow_runs": {"id": {"any_": [flow["id"]]}}})
+    return flow, {task["name"]: task for task in tasks}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory, free_ports):
+    root = tmp_path_factory.mktemp("smoke") / "tree"
+    for path in workspace.tree_files(ROOT):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / path, root / path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(stack.PORT_BASE, str(free_ports()))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_URL"):
+            patch.delenv(name, raising=False)
+        # A copy has no git; without this DVC would look for one above the temporary folder.
+        settings = (root / ".dvc" / "config").read_text()
+        (root / ".dvc" / "config").write_text(
+            settings.replace("[core]", "[core]\n    no_scm = true")
+        )
+        yield Tree(root)
+        stack.down(root)
+
+
+@pytest.fixture(scope="module")
+def first(tree):
+    before = tree_state(tree.root)
+    answer = tree.retrain()
+    assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-6000:]
+    assert tree_state(tree.root) == before, "a profile changed the tree"
+    return latest(tree)
+
+
+def tree_state(root: Path) -> dict[str, bytes]:
+    return {str(path): (root / path).read_bytes() for path in workspace.tree_files(root)}
+
+
+def test_every_stage_of_the_graph_completed(tree, first):
+    flow, tasks = first
+    assert flow["state_type"] == "COMPLETED"
+    assert flow["name"].startswith("smoke-")
+    stages = graph.read(tree.folder)
+    assert {tasks[name]["state_type"] for name in stages} == {"COMPLETED"}
+    assert set(tasks) == {*stages, "push", "publish", "artifacts"}
+
+
+def test_the_report_and_its_artifacts_are_there(tree, first):
+    summary = json.loads((tree.folder / "report/summary.json").read_text())
+    assert summary["profile"] == "smoke"
+    found = api(tree.root, "/artifacts/filter", {"flow_runs": {"id": {"any_": [first[0]["id"]]}}})
+    texts = {artifact["key"]: artifact["data"] for artifact in found}
+    assert {"success", "retention", "quality", "plots", "report"} <= set(texts)
+    assert "data:image/svg+xml;base64," in texts["plots"]
+
+
+def test_everything_published_has_the_sums_of_its_manifest(tree, first):
+    params = config.load(tree.folder / "params.yaml")
+    where = client.place(params.store, tree.root)
+    prefix = store.version(tree.folder)
+    manifest = versions.read_manifest(where, prefix)
+    assert versions.verify(where, prefix, manifest) == len(manifest["files"])
+    assert "report/index.html" in manifest["files"]
+    for model in params.evaluate.models:
+        assert f"models/{model}/model.safetensors" in manifest["files"]
+
+
+def test_another_machine_restores_it_all_from_s3_without_running_a_stage(tree, first, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(
+        tree.folder,
+        other,
+        ignore=shutil.ignore_patterns("data", "models", "results", "report", ".cache", ".dualvla"),
+    )
+    settings = (other / ".dvc/config").read_text()
+    (other / ".dvc/config").write_text(
+        settings.replace(str(tree.root / ".dvc/cache"), str(tmp_path / "c"))
+    )
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "pull", "-q"], cwd=other, check=True)
+    status = subprocess.run([*dvc, "status"], cwd=other, capture_output=True, text=True, check=True)
+    assert "up to date" in status.stdout
+    page = "report/summary.json"
+    assert (other / page).read_bytes() == (tree.folder / page).read_bytes()
+
+
+def test_the_next_run_is_all_cached_and_quick(tree, first):
+    start = time.monotonic()
+    answer = tree.retrain()
+    seconds = time.monotonic() - start
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    _, tasks = latest(tree)
+    assert {tasks[name]["state_name"] for name in graph.read(tree.folder)} == {"Cached"}
+    status = subprocess.run(
+        [sys.executable, "-m", "dvc", "status"],
+        cwd=tree.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "up to date" in status.stdout
+    # A busy machine gets more time in proportion to its load.
+    assert seconds < UNCHANGED_SECONDS * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
+def test_the_run_can_be_watched_in_a_browser(tree, first, tmp_path):
+    flow, _ = first
+    address = stack.status(tree.root)["prefect"][0]
+    url = f"{address}/runs/flow-run/{flow['id']}"
+    wanted = os.environ.get("DUALVLA_UPDATE_PICTURES") == "1"
+    picture = ROOT / PICTURE if wanted else tmp_path / "run.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    browser = ["chromium", "--headless", "--disable-gpu", "--hide-scrollbars"]
+    browser += ["--no-sandbox"] if os.getuid() == 0 else []
+    browser += [f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1600,1100"]
+    browser += ["--virtual-time-budget=30000"]
+    shoot = [*browser, f"--screenshot={picture}", url]
+    subprocess.run(shoot, capture_output=True, timeout=180, check=True)
+    assert picture.stat().st_size > 50_000
+    dump = [*browser, "--dump-dom", url]
+    page = subprocess.run(dump, capture_output=True, text=True, timeout=180, check=True).stdout
+    assert flow["name"] in page
+    for name in ("demonstrations", "generalist", "prune", "distill@dualvla", "evaluate@specialist"):
+        assert name in page
+
+
+def test_the_place_tag_is_the_folder_s_own(tree, first):
+    plan = workspace.plan(tree.root, "smoke")
+    assert set(first[0]["tags"]) == {"smoke", run.place_tag(plan)}
