@@ -33,7 +33,7 @@ def render(summary: dict[str, Any]) -> str:
     note = (
         f"Profile `{summary['profile']}`, seed {summary['seed']}, {starts} starts, "
         f"{summary['success_mode'].replace('_', ' ')} success, `{summary['assets']}` assets; "
-        "percent with Wilson intervals. VLA Score: rule judge; the specialist's is on another scale. "
+        "percent with Wilson intervals. VLA Score: rule judge, the specialist on its own scale. "
         + summary["verdict"]["text"]
     )
     return "\n".join([*lines, "", note])

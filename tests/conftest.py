@@ -86,11 +86,11 @@ class Project:
         )
 
     def files(self) -> set[str]:
-        """Everything in it but Python's caches."""
+        """Every file in it but Python's caches."""
         return {
             str(path.relative_to(self.root))
             for path in self.root.rglob("*")
-            if "__pycache__" not in path.parts
+            if path.is_file() and "__pycache__" not in path.parts
         }
 
     def patch(self, **sections: object) -> None:

@@ -10,10 +10,14 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
+from shutil import copyfile
 
 import pytest
 
 from dualvla import stack
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 def refused(project, *arguments: str, says: str, **environment: str) -> None:
@@ -165,3 +169,21 @@ def test_a_stage_on_a_full_disk(bare_project, small_disk):
     assert answer.returncode == 2
     assert "GiB free" in answer.stderr
     assert [path.name for path in small_disk.iterdir()] == ["params.yaml"]
+
+
+@pytest.mark.slow
+def test_a_truncated_data_set(bare_project, tmp_path):
+    from shutil import copytree
+
+    sample = REPOSITORY.parent / "shared/data/bridge_rlds_sample"
+    if not sample.is_dir():
+        pytest.skip("no sample of RLDS data")
+    copytree(sample, tmp_path / "rlds", copy_function=copyfile)
+    shard = next((tmp_path / "rlds").rglob("*-train.tfrecord-*"))
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    bare_project.patch(demonstrations={"source": "rlds", "rlds_path": str(tmp_path / "rlds")})
+    before = bare_project.files()
+    answer = stage(bare_project.root, "demonstrations")
+    assert answer.returncode == 2, answer.stderr
+    assert f"{shard.name}" in answer.stderr.splitlines()[-1]
+    assert bare_project.files() == before

@@ -8,7 +8,7 @@ training time. Models whose decoder wants more than embeddings and positions are
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from dualvla.models import vision
 from dualvla.models.processing import Processor
 
 # Any `PreTrainedModel` with a head; its parts differ by architecture, so they are not typed.
-Vlm = Any
+Vlm: TypeAlias = Any
 
 
 def tiny(shape: ModelShape, image_size: int, processor: Processor) -> Vlm:

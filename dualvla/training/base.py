@@ -70,7 +70,7 @@ def train_vision(
     tower = vlm.tower(model)
     if not isinstance(tower, vision.SlotVisionModel):
         raise UserError("dense pre-training needs the tiny vision tower", where="model.vlm")
-    tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    tower.to(memory_format=torch.channels_last)  # type: ignore
 
     def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rows = loop.sample(params.seed, step, VISION_BATCH, len(names["train"]))

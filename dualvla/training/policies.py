@@ -127,8 +127,8 @@ def mixed_data(
         part = QuestionSamples(
             questions.encoded,
             questions.picture[about],
-            [questions.prompts[i] for i in about],
-            [questions.answers[i] for i in about],
+            [questions.prompts[int(i)] for i in about],
+            [questions.answers[int(i)] for i in about],
         )
         share = params.mix.multimodal_share if len(about) else 0.0
         return Mixer(
