@@ -57,7 +57,7 @@ SKILLS = {
     "stack": Skill(branch=np.radians(-45), period=np.pi / 2, centred=0.006),
     # The sink's walls can stop a finger early, and the basket's rim is high.
     "eggplant": Skill(
-        branch=np.radians(58 - 180), near=0.014, carry=0.09, drop=0.03, centred=0.015
+        branch=np.radians(58 - 180), near=0.017, carry=0.09, drop=0.03, centred=0.015
     ),
 }
 

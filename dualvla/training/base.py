@@ -25,7 +25,7 @@ from dualvla.training import checkpoints, dense, loop
 from dualvla.training.loop import Losses, Run
 from dualvla.training.samples import Mixer, QuestionSamples
 
-VISION_BATCH = 32
+VISION_BATCH = 16
 
 
 def build(params: Params, texts: list[str]) -> tuple[vlm.Vlm, Processor]:
