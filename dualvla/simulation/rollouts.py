@@ -103,7 +103,7 @@ def run(
     return rollouts.run(workers)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Episode:
     """An episode on its way."""
 
@@ -151,6 +151,7 @@ class _Worker:
     pipe: Connection
     deadline: float = 0.0
     fresh: bool = True
+    task: str | None = None  # whose scene it holds; another one takes seconds to build
 
 
 class _Rollouts:
@@ -185,9 +186,23 @@ class _Rollouts:
                 _stop(worker)
 
     def _begin(self, slot: int) -> None:
-        episode = self.running[slot] = self.queue.popleft()
+        episode = self.running[slot] = self._next(slot)
         job = episode.job
+        self.workers[slot].task = job.task
         self._send(slot, ("reset", job.task, job.start))
+
+    def _next(self, slot: int) -> _Episode:
+        """The first episode of the scene this worker holds, else of one that no worker holds."""
+        held = {worker.task for worker in self.workers.values()}
+        own = self.workers[slot].task
+
+        def cost(episode: _Episode) -> int:
+            task = episode.job.task
+            return 0 if task == own else 1 if task not in held else 2
+
+        episode = min(self.queue, key=cost)
+        self.queue.remove(episode)
+        return episode
 
     def _turn(self) -> Iterator[Trajectory]:
         """Wait for workers, let the policy answer all that wait, hand out its actions."""
