@@ -99,6 +99,8 @@ class SlotVisionModel(PreTrainedModel):
         self.slot_mlp = nn.Sequential(nn.GELU(), nn.Linear(2 * hidden, hidden), nn.GELU())
         self.numbers = nn.Linear(hidden, PREDICTED)
         self.slot_out = nn.Linear(hidden, hidden - NUMBERS)
+        # Which slot a token is, in a code that whatever reads the tokens can tell at once.
+        self.identity = nn.Parameter(torch.randn(slots, hidden - NUMBERS), requires_grad=False)
         self.grid_out = nn.Linear(width * 4, hidden)
         self.post_init()
 
@@ -141,17 +143,13 @@ class SlotVisionModel(PreTrainedModel):
     def forward(self, pixel_values: Tensor, **_: Any) -> BaseModelOutput:
         """Tokens of an image, as `last_hidden_state` and as the only hidden state."""
         slots, features, middle = self.dense(pixel_values)
-        numbers = torch.cat(
-            [
-                waves(slots.uv),
-                slots.xyz,
-                slots.yaw,
-                slots.presence.sigmoid()[..., None],
-                slots.opening[..., None],
-            ],
-            dim=-1,
-        )
-        slot_tokens = torch.cat([numbers.to(features.dtype), self.slot_out(features)], dim=-1)
+        presence = slots.presence.sigmoid()[..., None]
+        opening = slots.opening[..., None]
+        where = torch.cat([waves(slots.uv), slots.xyz, slots.yaw, opening], dim=-1)
+        # What is not there has no place: its numbers would be noise to whatever reads the token.
+        numbers = torch.cat([presence, presence * where], dim=-1)
+        described = self.identity + self.slot_out(features)
+        slot_tokens = torch.cat([numbers.to(features.dtype), described], dim=-1)
         pooled = F.adaptive_avg_pool2d(middle, 8)
         grid = F.pixel_unshuffle(pooled, 2).flatten(2).transpose(1, 2)
         tokens = torch.cat([slot_tokens, self.grid_out(grid)], dim=1)
