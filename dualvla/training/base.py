@@ -35,7 +35,9 @@ def build(params: Params, texts: list[str]) -> tuple[vlm.Vlm, Processor]:
     torch.manual_seed(params.seed)
     tokenizer = train_tokenizer(texts)
     processor = Processor(tokenizer, params.simulation.image_size, vision.NUM_TOKENS)
-    return vlm.tiny(params.model, params.simulation.image_size, processor), processor
+    model = vlm.tiny(params.model, params.simulation.image_size, processor)
+    vlm.count_in_waves(model, processor)
+    return model, processor
 
 
 def _named(name: str, image_size: int) -> tuple[vlm.Vlm, Processor]:
