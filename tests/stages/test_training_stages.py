@@ -1,0 +1,186 @@
+"""Every training stage on tiny data without a simulator, killed, resumed and fed bad input."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import simulated_episodes
+import tiny_multimodal
+import yaml
+
+from dualvla import config, files
+from dualvla.data import conversations, lerobot
+from dualvla.data import mixture as mixtures
+from dualvla.stages import annotate
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).parents[2]
+SMALL = {
+    "steps": 12,
+    "batch_size": 8,
+    "checkpoint_every": 2,
+}
+PATCH = {
+    "simulation": {"image_size": 32},
+    "model": {"width": 32, "layers": 1, "heads": 2, "expert_width": 32, "expert_layers": 1},
+    "base_vlm": SMALL | {"vision_steps": 4},
+    "specialist": SMALL | {"steps": 60},
+    "generalist": SMALL,
+    "distill": SMALL,
+    "mix": {"heldout_share": 0.3},
+}
+
+
+def stage(folder: Path, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"dualvla.stages.{name}", *more],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def run(folder: Path, name: str, *more: str) -> None:
+    done = stage(folder, name, *more)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+def verdicts(folder: Path) -> None:
+    """Verdicts that keep every third frame; pruning itself has tests of its own."""
+    mixture = pd.read_parquet(folder / "data/mixture/mixture.parquet")
+    robot = mixture[mixture["domain"] == "robot"]
+    key = robot[["dataset", "episode_index", "frame_index"]].reset_index(drop=True)
+    kept = key["frame_index"] % 3 == 0
+    scores = {"scene_score": 0.5, "scene": kept, "action_score": 1.5, "action": kept, "keep": kept}
+    (folder / "data/pruned").mkdir()
+    table = key.assign(task="put carrot on plate", **scores)
+    table.to_parquet(folder / "data/pruned/verdicts.parquet")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A workspace with base model, specialist, mixture and verdicts."""
+    folder = tmp_path_factory.mktemp("workspace")
+    merged = config.merge(config.read_yaml(REPOSITORY / "params.yaml"), PATCH)
+    (folder / "params.yaml").write_text(yaml.safe_dump(merged))
+    simulated_episodes.write(folder / "data/demonstrations", size=32)
+    tiny_multimodal.write(folder / "data/multimodal")
+    source = lerobot.open_dataset(folder / "data/demonstrations")
+    annotate.write(source, folder / "data/annotated", config.load(folder / "params.yaml"))
+    for name in ("base_vlm", "specialist"):
+        run(folder, name)
+    mixture(folder)
+    verdicts(folder)
+    return folder
+
+
+def mixture(folder: Path) -> None:
+    """The mixture without its gate, which wants more data than a test has."""
+    params = config.load(folder / "params.yaml")
+    asked = {s: conversations.load(folder / "data/multimodal", s) for s in ("train", "heldout")}
+    dataset = lerobot.open_dataset(folder / "data/annotated")
+    table = mixtures.build(dataset, asked, params.mix, params.seed)
+    (folder / "data/mixture").mkdir()
+    table.to_parquet(folder / "data/mixture/mixture.parquet")
+
+
+def test_generalist_and_distillation_train_and_answer(trained):
+    run(trained, "generalist")
+    run(trained, "distill", "--arm", "dualvla")
+    metrics = files.read_json(trained / "models/dualvla/metrics.json")
+    assert {"flow", "language", "kd_velocity", "kd_latent", "kd_language"} <= set(
+        metrics["heldout"]
+    )
+    assert metrics["curve"][-1]["loss"] < metrics["curve"][0]["loss"]
+
+
+def test_a_killed_specialist_ends_with_the_same_weights(trained, tmp_path):
+    whole = files.sha256(trained / "models/specialist/model.safetensors")
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    shutil.rmtree(copy / "models/specialist")
+    shutil.rmtree(copy / ".cache/checkpoints/specialist")
+    command = [sys.executable, "-m", "dualvla.stages.specialist"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=copy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        points = list((copy / ".cache/checkpoints/specialist").glob("*/state.json"))
+        if points and files.read_json(points[0])["step"] >= 6:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (copy / "models/specialist").exists()
+    resumed = stage(copy, "specialist")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed at step" in resumed.stdout
+    assert files.sha256(copy / "models/specialist/model.safetensors") == whole
+
+
+def refused(folder: Path, says: str, name: str, *more: str) -> None:
+    before = sorted(folder.rglob("*"))
+    answer = stage(folder, name, *more)
+    assert answer.returncode == 2, answer.stderr
+    assert says in answer.stderr.splitlines()[-1]
+    assert "Traceback" not in answer.stderr
+    assert sorted(folder.rglob("*")) == before
+
+
+def edited(folder: Path, name: str, frame: int, value: object) -> None:
+    path = folder / "data/demonstrations/data/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    rows = table[name].to_pylist()
+    rows[frame] = value
+    at = table.schema.get_field_index(name)
+    column = pa.array(rows, table.schema.field(name).type)
+    pq.write_table(table.set_column(at, table.schema.field(name), column), path)
+
+
+@pytest.fixture
+def workspace(trained, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("features", "checkpoints"))
+    return copy
+
+
+def test_an_episode_with_nan_is_refused(workspace):
+    edited(workspace, "action", 3, [float("nan")] * 7)
+    refused(workspace, "episode 0, frame 3: action is not finite", "specialist")
+
+
+def test_actions_of_another_dimension_are_refused(workspace):
+    info = workspace / "data/demonstrations/meta/info.json"
+    data = files.read_json(info)
+    data["features"]["action"]["shape"] = [8]
+    files.write_json(info, data)
+    refused(workspace, "not 7", "specialist")
+
+
+def test_a_checkpoint_of_another_shape_is_refused(workspace):
+    params = config.merge(config.read_yaml(workspace / "params.yaml"), {"model": {"queries": 3}})
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params))
+    refused(workspace, "model.queries is 4 in the checkpoint, 3 in the parameters", "generalist")
+
+
+def test_a_truncated_checkpoint_is_refused(workspace):
+    weights = workspace / "models/specialist/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-64])
+    refused(workspace, "damaged weights", "generalist")
+
+
+def test_an_unknown_arm_is_refused(workspace):
+    refused(workspace, "no arm nobody", "distill", "--arm", "nobody")
