@@ -82,9 +82,13 @@ def opened(plan: Workspace, own: UUID | str | None, show: Callable[[str], None])
 
 
 def cost(stage: str, params: Params) -> int:
-    """How many cores a stage keeps busy."""
+    """How many cores a stage holds.
+
+    A simulating stage holds one less than it has workers: on few cores it would else wait for the
+    long training stages, and two stages that share a core end earlier than two that take turns.
+    """
     simulates = stage.split("@", maxsplit=1)[0] in SIMULATING
-    return params.simulation.workers if simulates else params.threads
+    return max(1, params.simulation.workers - 1) if simulates else params.threads
 
 
 def ending(states: Mapping[str, State]) -> State:
