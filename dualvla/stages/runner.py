@@ -8,6 +8,7 @@ import argparse
 import datetime
 import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -44,6 +45,7 @@ def run(main: Callable[..., None], *selections: str) -> None:
         started, start = datetime.datetime.now(datetime.UTC), time.monotonic()
         main(params, **arguments)
         seconds = time.monotonic() - start
+        forget_resume_points(arguments.get("arm", name))
         write_timing(name, arguments, started, seconds)
         progress.log(f"{name}: done in {seconds:.1f} s")
     except UserError as error:
@@ -54,6 +56,17 @@ def run(main: Callable[..., None], *selections: str) -> None:
             raise
         sys.stderr.write(f"error: {error.filename or '.'}: disk full -> free some space\n")
         sys.exit(UserError.exit_code)
+
+
+def forget_resume_points(run: str) -> None:
+    """Remove a finished run's training state, so that a forced repetition trains anew.
+
+    What is given up: a stage killed after its output was written, but before DVC took it, repeats.
+    """
+    for name in (run, f"{run}_vision"):  # base_vlm trains in two runs
+        folder = paths.CHECKPOINTS / name
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 def write_timing(

@@ -110,7 +110,6 @@ def test_a_killed_specialist_ends_with_the_same_weights(trained, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     shutil.rmtree(copy / "models/specialist")
-    shutil.rmtree(copy / ".cache/checkpoints/specialist")
     command = [sys.executable, "-m", "dualvla.stages.specialist"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -128,6 +127,15 @@ def test_a_killed_specialist_ends_with_the_same_weights(trained, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed at step" in resumed.stdout
     assert files.sha256(copy / "models/specialist/model.safetensors") == whole
+
+
+def test_a_finished_stage_trains_anew_when_it_is_run_again(trained):
+    whole = files.sha256(trained / "models/specialist/model.safetensors")
+    again = stage(trained, "specialist")
+    assert again.returncode == 0, again.stderr
+    assert "resumed" not in again.stdout
+    assert "specialist: 60/60" in again.stdout
+    assert files.sha256(trained / "models/specialist/model.safetensors") == whole
 
 
 def refused(folder: Path, says: str, name: str, *more: str) -> None:
