@@ -29,8 +29,11 @@ target=()
 if [ "${ID:-}" = debian ] && [ "${VERSION_CODENAME:-}" = bookworm ]; then
   mirror=$(apt-get indextargets --format '$(SITE)' 'Codename: bookworm' 'Created-By: Packages' | head -n 1)
   suite=bookworm-backports
+  if [ -z "$mirror" ]; then
+    echo "error: apt names no mirror of bookworm to take $suite from; $advice" >&2; exit 2
+  fi
   if ! apt-cache policy | grep -q "$suite"; then
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian} $suite main" |
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" |
       $sudo tee /etc/apt/sources.list.d/dualvla-backports.list >/dev/null
   fi
   target=(-t "$suite")
