@@ -1,11 +1,11 @@
 """Report of what each stage of a finished run cost, as Markdown.
 
-Usage: python benchmarks/run_times.py [report/summary.json] > docs/benchmarks/NAME.md
+Usage: python benchmarks/run_times.py --commit SHA [report/summary.json] > docs/benchmarks/NAME.md
 """
 
+import argparse
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,16 +13,19 @@ from dualvla import files
 
 
 def main() -> None:
-    """Print hardware, commit and a table from the run's timings."""
-    source = Path(sys.argv[1] if len(sys.argv) > 1 else "report/summary.json")
-    summary = files.read_json(source)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    """Print hardware, the commit that ran, what else ran, and a table from the run's timings."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("summary", nargs="?", default="report/summary.json", type=Path)
+    parser.add_argument("--commit", required=True, help="as in the name of the flow run")
+    parser.add_argument("--note", default="", help="what else used the machine")
+    given = parser.parse_args()
+    summary = files.read_json(given.summary)
     out = sys.stdout
     out.write(f"# Run times, profile `{summary['profile']}`\n\n")
-    out.write(f"Commit {commit or 'none'}; {platform.machine()}, {os.cpu_count()} cores, no GPU; ")
-    out.write("wall-clock seconds of each stage's own process, stages partly side by side.\n\n")
+    out.write(f"Commit {given.commit}; {platform.machine()}, {os.cpu_count()} cores, no GPU; ")
+    out.write("seconds of each stage's own process, stages partly side by side. ")
+    out.write("Memory is that of the process and its largest child. ")
+    out.write(f"{given.note}\n\n")
     out.write("| stage | wall s | CPU s | peak RSS, MiB |\n|---|---|---|---|\n")
     for row in summary["timings"]:
         if row.get("seconds") is None:
