@@ -133,6 +133,7 @@ class Optimisation(Section):
 class BaseVlm(Optimisation):
     """Base VLM: dense pre-training of the vision stem, then visual question answering."""
 
+    batch_size: Count = Field(description="pictures a step, each with all its questions")
     vision_steps: int = Field(ge=0, description="steps of dense vision pre-training")
     vision_learning_rate: float = Field(gt=0, le=1, description="peak rate of those steps")
 
@@ -163,8 +164,8 @@ class Prune(Section):
     scene_window: int = Field(ge=1, le=32, description="frames on each side of a boundary score")
     scene_suppression: int = Field(ge=0, le=32, description="local-maximum window, frames")
     scene_quantile: Share = Field(description="quantile of scores above which a peak counts")
-    gripper_low: Share = Field(description="gripper opening below which it is closed")
-    gripper_high: Share = Field(description="gripper opening above which it is open")
+    gripper_low: Share = Field(description="share of the episode's range below which it is closed")
+    gripper_high: Share = Field(description="share of the episode's range above which it is open")
     keep_free_form: bool = Field(description="keep text of instructions that are no plain command")
     min_retention: Share = Field(description="gate: least share of frames that keep reasoning")
     max_retention: Share = Field(description="gate: greatest share of frames that keep reasoning")
@@ -259,6 +260,30 @@ class Params(Section):
         if self.demonstrations.source == "rlds" and not self.demonstrations.rlds_path:
             raise ValueError("demonstrations.rlds_path is needed for source: rlds")
         return self
+
+
+# Parameters that change how a result is reached, but not what it is.
+WITHOUT_EFFECT = {
+    "profile",
+    "simulation.workers",
+    "distill.arms",
+    "evaluate.retries",
+    "store",
+    *(f"{name}.checkpoint_every" for name in ("base_vlm", "specialist", "generalist", "distill")),
+}
+
+
+def resolved(params: Params, *names: str) -> dict[str, Any]:
+    """Plain values of sections or `section.field`s, without those of `WITHOUT_EFFECT`."""
+    values = params.model_dump(mode="json")
+    chosen: dict[str, Any] = {}
+    for name in names:
+        section, _, field = name.partition(".")
+        value = {field: values[section][field]} if field else values[section]
+        if isinstance(value, dict):
+            value = {k: v for k, v in value.items() if f"{section}.{k}" not in WITHOUT_EFFECT}
+        chosen[section] = value
+    return chosen
 
 
 def load(path: Path | str = "params.yaml") -> Params:

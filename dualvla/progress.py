@@ -39,12 +39,14 @@ def track(
                 yield item
                 bar.update(task, advance=1, description=f"{what} {note()}".rstrip())
         return
-    start = last = time.monotonic()
+    start = last = first = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - last >= interval and done < total:
-            left = (now - start) / done * (total - done)
+        if done == 1:
+            first = now  # whatever had to start is in the first item's time
+        elif now - last >= interval and done < total:
+            left = (now - first) / (done - 1) * (total - done)
             log(f"{what}: {done}/{total}, {left:.0f} s left {note()}".rstrip())
             last = now
     log(f"{what}: {total}/{total} in {time.monotonic() - start:.1f} s")

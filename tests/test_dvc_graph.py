@@ -26,15 +26,6 @@ FRAME = {
     "dualvla.simulation.vulkan",
     "dualvla.quality",  # a changed expectation runs no old stage again: see its docstring
 }
-# Parameters that change how long a stage takes, but not what it makes.
-NO_DEPENDENCY = {
-    "profile",
-    "simulation.workers",
-    "distill.arms",
-    "evaluate.retries",
-    "store",
-    *(f"{name}.checkpoint_every" for name in ("base_vlm", "specialist", "generalist", "distill")),
-}
 
 
 def file_of(module: str) -> Path | None:
@@ -138,7 +129,9 @@ def test_declared_parameters_exist_and_all_others_are_known_not_to_matter():
     exempt = {
         leaf
         for leaf in leaves
-        if covered(leaf.replace(".", "/"), [name.replace(".", "/") for name in NO_DEPENDENCY])
+        if covered(
+            leaf.replace(".", "/"), [n.replace(".", "/") for n in config.WITHOUT_EFFECT]
+        )
     }
     matter = {leaf for leaf in leaves if leaf in declared or leaf.split(".")[0] in declared}
     assert leaves == matter | exempt

@@ -76,3 +76,14 @@ def labels(root: Path) -> "pd.DataFrame":
     if not path.is_file():
         raise UserError("no scene labels", where=str(path), fix="run the stage multimodal")
     return pd.read_parquet(path)
+
+
+def matches(given: str, wanted: str, tolerance: int = 3) -> bool:
+    """Exact match of words; positions (integers, percent) may differ by `tolerance` each."""
+    a, b = given.lower().split(), wanted.lower().split()
+    if len(a) != len(b):
+        return False
+    return all(
+        x == y or (x.isdigit() and y.isdigit() and len(b) > 1 and abs(int(x) - int(y)) <= tolerance)
+        for x, y in zip(a, b, strict=True)
+    )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from dualvla import files
 from dualvla.errors import UserError
@@ -126,6 +126,14 @@ class Processor:
         Raises:
             UserError: bytes that are no picture.
         """
+        return self.normalise(self.pixels(images))
+
+    def pixels(self, images: Sequence[bytes | np.ndarray]) -> Tensor:
+        """Encoded or decoded pictures as (B, size, size, 3) uint8: a quarter of their floats.
+
+        Raises:
+            UserError: bytes that are no picture.
+        """
         from PIL import Image, UnidentifiedImageError
 
         size = (self.image_size, self.image_size)
@@ -141,9 +149,13 @@ class Processor:
             if picture.size != size:
                 picture = picture.resize(size, Image.Resampling.BILINEAR)
             batch[i] = np.asarray(picture)
-        pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 255
+        return torch.from_numpy(batch)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """What `pixels` gave as (B, 3, size, size) float32, channels last in memory."""
+        scaled = pixels.permute(0, 3, 1, 2).float() / 255
         mean, std = torch.tensor(self.mean)[:, None, None], torch.tensor(self.std)[:, None, None]
-        return (pixels - mean) / std
+        return (scaled - mean) / std
 
     def save(self, folder: Path) -> None:
         """Write tokenizer and `dualvla_processor.json` into a model folder."""
@@ -163,7 +175,9 @@ class Processor:
     def load(cls, folder: Path) -> "Processor":
         """Read what `save` wrote; a `UserError` if the folder holds no processor."""
         data = files.read_json(folder / PROCESSOR)
-        return cls(AutoTokenizer.from_pretrained(str(folder), local_files_only=True), **data)
+        # The fast tokenizer's own class: AutoTokenizer would look for it by the model's type.
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        return cls(tokenizer, **data)
 
 
 PROCESSOR = "dualvla_processor.json"

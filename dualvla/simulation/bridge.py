@@ -30,7 +30,7 @@ def load(name: str, assets: Pack, image_size: int) -> Any:
     import torch
 
     torch.set_num_threads(1)
-    logging.getLogger("mani_skill").setLevel(logging.ERROR)
+    logging.getLogger("mani_skill ").setLevel(logging.ERROR)  # the blank is ManiSkill's
     scale = np.array([[image_size / NATIVE_SIZE[0]], [image_size / NATIVE_SIZE[1]], [1.0]])
     environment = _classes()[name](
         obs_mode="rgb+segmentation",

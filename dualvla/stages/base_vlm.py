@@ -3,7 +3,7 @@
 With `model.vlm` other than `tiny` the named checkpoint is loaded instead and stored beside.
 """
 
-from dualvla import files, paths, progress
+from dualvla import config, files, paths, progress
 from dualvla.config import Params
 from dualvla.data import conversations, language
 from dualvla.stages import runner
@@ -19,7 +19,8 @@ def main(params: Params) -> None:
     asked = conversations.load(paths.MULTIMODAL, "train")
     texts = [text for c in asked for text in (c.question, c.answer)] + language.lexicon()
     model, processor = base.build(params, texts)
-    resolved = params.model_dump(mode="json", include={"seed", "simulation", "model", "base_vlm"})
+    sections = ("seed", "threads", "simulation.image_size", "model", "base_vlm")
+    resolved = config.resolved(params, *sections)
     mark = checkpoints.fingerprint(resolved, [paths.MULTIMODAL])
     metrics = {"schema": 1, "stage": "base_vlm"}
     if params.model.vlm == "tiny":

@@ -19,7 +19,6 @@ def main(params: Params, model: str) -> None:
     from dualvla.models import policy
     from dualvla.models.acting import answer
     from dualvla.models.features import encode_images
-    from dualvla.training.base import matches
 
     torch.set_num_threads(params.threads)
     asked = conversations.load(paths.MULTIMODAL, "heldout")[: params.benchmark.questions]
@@ -40,7 +39,9 @@ def main(params: Params, model: str) -> None:
             "question": [c.question for c in asked],
             "wanted": [c.answer for c in asked],
             "given": given,
-            "right": [matches(g, c.answer) for g, c in zip(given, asked, strict=True)],
+            "right": [
+                conversations.matches(g, c.answer) for g, c in zip(given, asked, strict=True)
+            ],
         }
     )
     by_kind = {

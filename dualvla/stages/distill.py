@@ -42,7 +42,7 @@ def main(params: Params, arm: str) -> None:
     free_form = params.prune.keep_free_form
     keep = mixtures.kept(robot, verdicts, mask, keep_free_form=free_form)
     progress.log(f"{arm}: {keep.mean():.1%} of robot frames keep their text ({recipe.rule})")
-    sections = {"seed", "simulation", "model", "distill", "mix", "prune"}
+    sections = ("seed", "threads", "model", "distill", "mix", "prune")
     inputs = [paths.ANNOTATED, paths.MULTIMODAL, paths.MIXTURE, paths.PRUNED]
     policies.train(
         arm,
@@ -52,7 +52,7 @@ def main(params: Params, arm: str) -> None:
         policies.objective(
             model, params.distill.language_weight, (params.distill, recipe, specialist, reasoner)
         ),
-        resolved=params.model_dump(mode="json", include=sections) | {"arm": arm},
+        resolved=config.resolved(params, *sections) | {"arm": arm},
         inputs=[*inputs, start, action_path, reasoning_path],
     )
 

@@ -5,7 +5,7 @@ This is the model whose motor skill suffers; distillation starts from it.
 
 import dataclasses
 
-from dualvla import paths
+from dualvla import config, paths
 from dualvla.config import Params
 from dualvla.stages import runner
 
@@ -23,14 +23,13 @@ def main(params: Params) -> None:
     policy.require_shape(model, params.model, paths.model("specialist"))
     model.config = dataclasses.replace(model.config, reasons=True)
     mixture = pd.read_parquet(paths.MIXTURE / "mixture.parquet")
-    sections = {"seed", "simulation", "model", "generalist", "mix"}
     policies.train(
         "generalist",
         model,
         params.generalist,
         policies.mixed_data(params, params.generalist, model, mixture),
         policies.objective(model, params.generalist.language_weight),
-        resolved=params.model_dump(mode="json", include=sections),
+        resolved=config.resolved(params, "seed", "threads", "model", "generalist", "mix"),
         inputs=[paths.ANNOTATED, paths.MULTIMODAL, paths.MIXTURE, paths.model("specialist")],
     )
 

@@ -40,6 +40,7 @@ def run(main: Callable[..., None], *selections: str) -> None:
     try:
         params = config.load(arguments.pop("params"))
         files.require_space(".", MIN_FREE_GIB)
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of a second, in a log
         # Several processes share the cores: an idle OpenMP pool in each would fight for them.
         os.environ.setdefault("OMP_NUM_THREADS", str(params.threads))
         started, start = datetime.datetime.now(datetime.UTC), time.monotonic()

@@ -3,7 +3,7 @@
 It acts on the plain instruction and writes no text; it is the action teacher of distillation.
 """
 
-from dualvla import paths
+from dualvla import config, paths
 from dualvla.config import Params
 from dualvla.stages import runner
 
@@ -28,14 +28,13 @@ def main(params: Params) -> None:
     )
     model = policy.VlaPolicy(vlm, processor, shape)
     held = mixture.held_out(len(dataset.episodes), params.mix.heldout_share, params.seed)
-    sections = {"seed", "simulation", "model", "specialist", "mix"}
     policies.train(
         "specialist",
         model,
         params.specialist,
         policies.specialist_data(params, dataset, model, held),
         policies.objective(model, language_weight=0.0),
-        resolved=params.model_dump(mode="json", include=sections),
+        resolved=config.resolved(params, "seed", "threads", "model", "specialist", "mix"),
         inputs=[paths.DEMONSTRATIONS, paths.model("base_vlm")],
     )
 

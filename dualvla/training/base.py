@@ -15,15 +15,14 @@ from transformers import AutoTokenizer
 from dualvla import progress
 from dualvla.config import Params
 from dualvla.data import conversations
-from dualvla.data.conversations import Conversation
 from dualvla.errors import UserError
 from dualvla.models import vision, vlm
 from dualvla.models.acting import answer
 from dualvla.models.features import encode_images
 from dualvla.models.processing import SPECIAL, Processor, train_tokenizer
-from dualvla.training import checkpoints, dense, loop
+from dualvla.training import checkpoints, dense, loop, packing
 from dualvla.training.loop import Losses, Run
-from dualvla.training.samples import Mixer, QuestionSamples
+from dualvla.training.packing import Packed
 
 VISION_BATCH = 16
 
@@ -65,10 +64,7 @@ def train_vision(
     if not names["train"] or not names["heldout"]:
         raise UserError("no labelled pictures of both splits", where=str(data))
     wanted = {s: dense.labels(table, names[s]) for s in names}
-    pixels = {
-        s: processor.images([pictures[n] for n in names[s]]).to(memory_format=torch.channels_last)
-        for s in names
-    }
+    pixels = {s: processor.pixels([pictures[n] for n in names[s]]) for s in names}
     tower = vlm.tower(model)
     if not isinstance(tower, vision.SlotVisionModel):
         raise UserError("dense pre-training needs the tiny vision tower", where="model.vlm")
@@ -76,7 +72,8 @@ def train_vision(
 
     def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rows = loop.sample(params.seed, step, VISION_BATCH, len(names["train"]))
-        return dense.jitter(pixels["train"][rows], params.seed, step), torch.from_numpy(rows)
+        seen = processor.normalise(pixels["train"][rows])
+        return dense.jitter(seen, params.seed, step), torch.from_numpy(rows)
 
     def losses(made: tuple[torch.Tensor, torch.Tensor]) -> Losses:
         return dense.losses(tower, made[0], wanted["train"], made[1])
@@ -85,30 +82,14 @@ def train_vision(
         name="base_vlm (vision)",
         batch=batch,
         losses=losses,
-        heldout=lambda: dense.errors(tower, pixels["heldout"], wanted["heldout"]),
+        heldout=lambda: dense.errors(
+            tower, processor.normalise(pixels["heldout"]), wanted["heldout"]
+        ),
         checkpoint=checkpoints.folder("base_vlm_vision", mark),
     )
     settings = params.base_vlm
     return loop.fit(
         tower, run, settings, steps=settings.vision_steps, peak=settings.vision_learning_rate
-    )
-
-
-def question_samples(
-    processor: Processor,
-    encoded: torch.Tensor,
-    names: list[str],
-    asked: list[Conversation],
-) -> QuestionSamples:
-    """Samples of conversations about pictures `names`, whose tower output is `encoded`."""
-    import numpy as np
-
-    row = {name: i for i, name in enumerate(names)}
-    return QuestionSamples(
-        encoded,
-        np.array([row[c.image] for c in asked], np.int64),
-        [processor.question_prompt(c.question) for c in asked],
-        [processor.answer(c.answer) for c in asked],
     )
 
 
@@ -122,23 +103,24 @@ def train_language(
     tower = vlm.tower(model)
     if tower is not None:
         tower.requires_grad_(False)
-    train = question_samples(processor, encoded, names, conversations.load(data, "train"))
-    mixer = Mixer(processor, params.base_vlm.batch_size, 1.0, params.seed, questions=train)
+    asked = conversations.load(data, "train")
+    size = params.base_vlm.batch_size
+    packs = packing.pack(processor, encoded, names, asked, size=size, seed=params.seed)
 
-    def losses(batch: Any) -> Losses:
-        embeddings = vlm.embed(model, batch.sequences.input_ids, vlm.project(model, batch.encoded))
+    def losses(batch: Packed) -> Losses:
+        embeddings = vlm.embed(model, batch.input_ids, vlm.project(model, batch.encoded))
         hidden = vlm.decoder(model)(
             inputs_embeds=embeddings,
-            attention_mask=batch.sequences.attention_mask,
-            position_ids=vlm.positions(batch.sequences.attention_mask),
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
             use_cache=False,
         ).last_hidden_state
-        logits, tokens = vlm.answer_logits(model, hidden, batch.sequences.labels)
+        logits, tokens = vlm.answer_logits(model, hidden, batch.labels)
         return {"loss": F.cross_entropy(logits, tokens)}
 
     run = Run(
         name="base_vlm (questions)",
-        batch=mixer,
+        batch=packs,
         losses=losses,
         heldout=dict,
         checkpoint=checkpoints.folder("base_vlm", mark),
@@ -149,18 +131,7 @@ def train_language(
     given = answer(
         model, processor, encoded[[row[c.image] for c in heldout]], [c.question for c in heldout]
     )
-    right = sum(matches(a, c.answer) for a, c in zip(given, heldout, strict=True))
+    right = sum(conversations.matches(a, c.answer) for a, c in zip(given, heldout, strict=True))
     metrics["heldout"] = {"qa_k": right, "qa_n": len(heldout), "qa_rate": right / len(heldout)}
     progress.log(f"base_vlm: held-out questions {right} of {len(heldout)} exact")
     return metrics
-
-
-def matches(given: str, wanted: str, tolerance: int = 3) -> bool:
-    """Exact match of words; positions (integers, percent) may differ by `tolerance` each."""
-    a, b = given.lower().split(), wanted.lower().split()
-    if len(a) != len(b):
-        return False
-    return all(
-        x == y or (x.isdigit() and y.isdigit() and len(b) > 1 and abs(int(x) - int(y)) <= tolerance)
-        for x, y in zip(a, b, strict=True)
-    )

@@ -11,7 +11,7 @@ from dualvla.models.action_expert import flow_time, interpolate
 from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Sequences
 
-NOISE_SAMPLES = 4  # flow-matching draws per hidden state: the expert is cheap, the decoder is not
+NOISE_SAMPLES = 2  # flow-matching draws per hidden state: the expert is cheap, the decoder is not
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,15 @@ def run(policy: VlaPolicy, batch: Batch, sequences: Sequences | None = None) -> 
     point, _ = interpolate(batch.noise, batch.actions[:, None], batch.time)
     velocity = policy.expert.velocity(context, point, batch.time)
     return Outputs(logits, tokens, rows, latents[:robots], velocity)
+
+
+def answers(policy: VlaPolicy, batch: Batch) -> Tensor:
+    """Logits (M, vocabulary) at the answer positions of the multimodal rows alone."""
+    rows = slice(batch.robots, None)
+    inputs = batch.sequences
+    part = Sequences(inputs.input_ids[rows], inputs.attention_mask[rows], inputs.labels[rows])
+    hidden, _ = policy(batch.encoded[rows], part)
+    return vlms.answer_logits(policy.vlm, hidden, part.labels)[0]
 
 
 def flow(outputs: Outputs, batch: Batch) -> Tensor:

@@ -83,11 +83,9 @@ def distillation(
         total = total + settings.velocity_weight * parts["kd_velocity"]
         total = total + settings.latent_weight * parts["kd_latent"]
     if reasoning_teacher is not None:
+        asked = student.logits[student.rows >= batch.robots]
         with torch.no_grad():
-            teacher = losses.run(reasoning_teacher, batch)
-        multimodal = student.rows >= batch.robots
-        parts["kd_language"] = token_kl(
-            student.logits[multimodal], teacher.logits[multimodal], settings.temperature
-        )
+            answers = losses.answers(reasoning_teacher, batch) if len(asked) else asked
+        parts["kd_language"] = token_kl(asked, answers, settings.temperature)
         total = total + parts["kd_language"]
     return {"kd": total, **parts}
