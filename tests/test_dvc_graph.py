@@ -129,9 +129,7 @@ def test_declared_parameters_exist_and_all_others_are_known_not_to_matter():
     exempt = {
         leaf
         for leaf in leaves
-        if covered(
-            leaf.replace(".", "/"), [n.replace(".", "/") for n in config.WITHOUT_EFFECT]
-        )
+        if covered(leaf.replace(".", "/"), [n.replace(".", "/") for n in config.WITHOUT_EFFECT])
     }
     matter = {leaf for leaf in leaves if leaf in declared or leaf.split(".")[0] in declared}
     assert leaves == matter | exempt
