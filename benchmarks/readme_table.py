@@ -13,9 +13,9 @@ README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
 
 
-def render(summary: dict[str, Any]) -> str:
-    """Success, questions, VLA Score and tokens of every model, with n and intervals."""
-    starts, tasks = summary["starts"][0], summary["tasks"]
+def table(summary: dict[str, Any], starts: str) -> str:
+    """Success on a set of starts, questions, VLA Score and tokens, with n and intervals."""
+    tasks = summary["tasks"]
     rates = {(r["model"], r["task"]): r for r in summary["success"] if r["starts"] == starts}
     asked = {r["model"]: r for r in summary["questions"] if r["kind"] == "all"}
     scores = {r["model"]: r["score"] for r in summary["vla_score"]}
@@ -30,23 +30,29 @@ def render(summary: dict[str, Any]) -> str:
         cells.append(f"{100 * question['rate']:.1f} (n = {question['n']})")
         cells += [f"{100 * scores[model]:.1f}", f"{tokens[model]:.1f}"]
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def render(summary: dict[str, Any]) -> str:
+    """The first set's table and how to read it."""
+    starts = summary["starts"][0]
     note = (
         f"Profile `{summary['profile']}`, seed {summary['seed']}, {starts} starts, "
         f"{summary['success_mode'].replace('_', ' ')} success, `{summary['assets']}` assets; "
         "percent with Wilson intervals. VLA Score: rule judge, the specialist on its own scale. "
         + summary["verdict"]["text"]
     )
-    return "\n".join([*lines, "", note])
+    return f"{table(summary, starts)}\n\n{note}"
 
 
 def main() -> None:
     """Replace what stands between the two marks."""
     source = Path(sys.argv[1] if len(sys.argv) > 1 else "report/summary.json")
-    table = render(files.read_json(source))
+    written = render(files.read_json(source))
     text = README.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN, 1)
     mark, tail = rest.split("\n", 1)
-    files.write_text(README, f"{head}{BEGIN}{mark}\n{table}\n{END}{tail.split(END, 1)[1]}")
+    files.write_text(README, f"{head}{BEGIN}{mark}\n{written}\n{END}{tail.split(END, 1)[1]}")
 
 
 if __name__ == "__main__":

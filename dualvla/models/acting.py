@@ -1,9 +1,10 @@
 """A trained policy that acts: one batched model behind many environments.
 
 A decision encodes the picture once, runs the prompt through the decoder, lets the model choose to
-think or to act (`reason`), writes the text if it thinks, and runs the action queries on the same
-cache. On a CPU rows are run one by one: batching gains little there, and a row's result must not
-depend on its neighbours to the last bit. Flow noise is seeded by episode and decision.
+think or to act (`reason: auto`, which always thinks at an episode's start), writes the text if it
+thinks, and runs the action queries on the same cache. On a CPU rows are run one by one: batching
+gains little there, and a row's result must not depend on its neighbours to the last bit. Flow noise
+is seeded by episode and decision.
 """
 
 from collections.abc import Sequence
@@ -112,6 +113,8 @@ class ModelPolicy:
             return True
         if self.settings.reason == "every_n":
             return episode.decisions % self.settings.reason_every == 0
+        if episode.decisions == 0:
+            return True  # pruning keeps every first frame's text: there is a plan before a motion
         processor = self.model.processor
         return bool(logits[processor.think_id] > logits[processor.act_id])
 

@@ -30,9 +30,11 @@ def load(name: str, assets: Pack, image_size: int) -> Any:
     import torch
 
     torch.set_num_threads(1)
-    logging.getLogger("mani_skill ").setLevel(logging.ERROR)  # the blank is ManiSkill's
     scale = np.array([[image_size / NATIVE_SIZE[0]], [image_size / NATIVE_SIZE[1]], [1.0]])
-    environment = _classes()[name](
+    scene = _classes()[name]
+    # After ManiSkill's import, which sets the level; the blank in the name is its own.
+    logging.getLogger("mani_skill ").setLevel(logging.ERROR)
+    environment = scene(
         obs_mode="rgb+segmentation",
         render_backend="cpu",
         sim_backend="cpu",

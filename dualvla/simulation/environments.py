@@ -234,7 +234,7 @@ def _make(env_id: str, assets: Pack, image_size: int) -> Any:
     import mani_skill.envs  # noqa: F401  registers the tasks
     from mani_skill.envs.tasks.digital_twins.base_env import BaseDigitalTwinEnv
 
-    logging.getLogger("mani_skill ").setLevel(logging.ERROR)  # the blank is ManiSkill's
+    logging.getLogger("mani_skill ").setLevel(logging.ERROR)  # the blank is its own
     gc.collect()
     gc.freeze()
     # These two live on the class: a second environment in this process would inherit the first

@@ -1,9 +1,9 @@
 """The one training loop: base VLM, specialist, generalist and distillation.
 
 Batches, noise and learning rate are pure functions of (seed, step), so a run that is killed and
-started again ends with the same weights, bit for bit on a CPU. `accelerate` places the model,
-chooses bf16 where the hardware has it and averages gradients over processes; each process builds
-its share of every batch.
+started again ends with the same weights, bit for bit on a CPU. `accelerate` places the model and
+computes in bf16 where the hardware has it, in one process: a step over several would need a share
+of every batch for each.
 """
 
 import math
@@ -139,10 +139,8 @@ def fit(
             curve.append({"step": step + 1, **{k: v / stride for k, v in sums.items()}})
             sums = {}
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
-            if accelerator.is_main_process:
-                saved = {"step": step + 1, "curve": curve, "sums": sums}
-                checkpoints.save(run.checkpoint, model, optimizer, saved)
-            accelerator.wait_for_everyone()
+            saved = {"step": step + 1, "curve": curve, "sums": sums}
+            checkpoints.save(run.checkpoint, model, optimizer, saved)
     model.eval()
     with torch.no_grad(), accelerator.autocast():
         heldout = run.heldout()

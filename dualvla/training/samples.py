@@ -89,7 +89,7 @@ class Mixer:
     """Builds batches of robot frames and questions.
 
     Attributes:
-        size: rows a batch, over all processes.
+        size: rows a batch.
         share: of questions among them; 0 without `questions`.
         seed: of order and noise.
     """

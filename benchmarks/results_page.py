@@ -1,0 +1,65 @@
+"""Page of a finished run's results, as Markdown: every set of starts, paired tests, questions.
+
+Usage: python benchmarks/results_page.py --commit SHA report/summary.json > docs/benchmarks/NAME.md
+"""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from readme_table import table
+
+from dualvla import files
+
+
+def lines(summary: dict[str, Any], commit: str, note: str) -> Iterator[str]:
+    """Lines of the page."""
+    yield f"# Results, profile `{summary['profile']}`\n"
+    yield (
+        f"Commit {commit}; {platform.machine()}, {os.cpu_count()} cores, no GPU; seed "
+        f"{summary['seed']}, {summary['success_mode'].replace('_', ' ')} success, "
+        f"`{summary['assets']}` assets; k/n a task, percent with Wilson 95 % intervals. VLA Score: "
+        f"rule judge over all starts, the specialist on its own scale. {note}".rstrip()
+    )
+    for starts in summary["starts"]:
+        yield f"\n## Starts `{starts}`\n"
+        yield table(summary, starts)
+        yield "\nPaired on the same starts, McNemar's exact test, Holm over the comparisons:\n"
+        yield "| first - second | n | difference, points [95 %] | p | p, Holm |"
+        yield "|---|---|---|---|---|"
+        for row in summary["comparisons"]:
+            if row["starts"] == starts and row["task"] == "all":
+                yield (
+                    f"| {row['first']} - {row['second']} | {row['n']} | "
+                    f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, "
+                    f"{100 * row['high']:+.1f}] | {row['p']:.3f} | {row['p_holm']:.3f} |"
+                )
+    yield "\n## Base vision-language model\n"
+    for name, value in base(summary):
+        yield f"- {name}: {value}"
+
+
+def base(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Held-out figures of the base model's training."""
+    held = next(t["heldout"] for t in summary["training"] if t["model"] == "base_vlm")
+    for name, value in held.items():
+        yield name, f"{value:.4g}"
+
+
+def main() -> None:
+    """Print the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("summary", type=Path)
+    parser.add_argument("--commit", required=True, help="as in the name of the flow run")
+    parser.add_argument("--note", default="", help="whatever else a reader must know")
+    given = parser.parse_args()
+    sys.stdout.write("\n".join(lines(files.read_json(given.summary), given.commit, given.note)))
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()
