@@ -34,6 +34,7 @@ class _Episode:
     seed: int
     decisions: int = 0
     text: str | None = None
+    written: list[int] = field(default_factory=list)  # tokens of `text`, the next one's draft
     prompt: list[int] = field(default_factory=list)
 
 
@@ -89,7 +90,7 @@ class ModelPolicy:
         )
         first = torch.where(thinking, processor.think_id, processor.act_id)
         generation.append(vlm, prefix, first, torch.ones_like(thinking))
-        written = generation.greedy(vlm, prefix, processor.eos_id, thinking)
+        written = self._write(episodes, prefix, thinking)
         queries = self.model.queries.expand(len(episodes), -1, -1)
         ones = torch.ones(queries.shape[:2], dtype=torch.long, device=self.device)
         latents = generation.extend(vlm, prefix, queries, ones)
@@ -105,6 +106,15 @@ class ModelPolicy:
             tokens = len(written[i]) + 2 if bool(thinking[i]) else 1
             decisions.append(Decision(moves, episode.text, tokens))
         return decisions
+
+    def _write(
+        self, episodes: list[_Episode], prefix: generation.Prefix, thinking: Tensor
+    ) -> list[list[int]]:
+        vlm, eos = self.model.vlm, self.model.processor.eos_id
+        if len(episodes) == 1 and bool(thinking[0]):
+            episodes[0].written = generation.redraft(vlm, prefix, eos, episodes[0].written)
+            return [episodes[0].written]
+        return generation.greedy(vlm, prefix, eos, thinking)
 
     def _thinks(self, episode: _Episode, logits: Tensor) -> bool:
         if not self.model.config.reasons or self.settings.reason == "never":
