@@ -37,6 +37,8 @@ def rates(rows: Sequence[Row], group: str, title: str) -> str:
     top += used
     pitch = (WIDTH - left - right) / max(len(groups), 1)
     bar = min(34.0, pitch * 0.8 / max(len(models), 1))
+    # Names wider than their group's place go below each other by turns.
+    lines = 2 if max((svg.advance(str(name)) for name in groups), default=0.0) > pitch - 4 else 1
     parts = [legend]
     for percent in (0, 25, 50, 75, 100):
         y = top + height * (1 - percent / 100)
@@ -44,13 +46,12 @@ def rates(rows: Sequence[Row], group: str, title: str) -> str:
         parts.append(svg.text(left - 8, y + 4, f"{percent}%", text_anchor="end"))
     for g, name in enumerate(groups):
         centre = left + pitch * (g + 0.5)
-        parts.append(
-            svg.text(centre, top + height + 20, str(name), text_anchor="middle", fill="var(--ink)")
-        )
+        y = top + height + 20 + 16 * (g % lines)
+        parts.append(svg.text(centre, y, str(name), text_anchor="middle", fill="var(--ink)"))
         for row in (r for r in rows if r[group] == name):
             x = centre + bar * (models.index(row["model"]) - len(models) / 2)
             parts.append(_bar(row, x, bar, top, height))
-    return svg.drawing(WIDTH, top + height + 30, title, parts)
+    return svg.drawing(WIDTH, top + height + 14 + 16 * lines, title, parts)
 
 
 def _bar(row: Row, x: float, width: float, top: float, height: float) -> str:
@@ -159,18 +160,19 @@ def retention(rows: Sequence[Row], title: str) -> str:
         title: for screen readers.
     """
     tones = {"scene": "--c-sky", "action": "--c-violet", "keep": "--c-blue"}
-    left, right, step = 190.0, 60.0, 20.0
+    left, right, step = 80.0, 60.0, 20.0
     full, parts, y = WIDTH - left - right, [], 4.0
     for group in _unique(row["group"] for row in rows):
+        parts.append(svg.text(left, y + 14, str(group), fill="var(--ink)"))
+        y += step
         for row in (r for r in rows if r["group"] == group):
-            name = f"{group} / {row['layer']}"
             width = full * (row["rate"] or 0.0)
             fill = f"var({tones.get(row['layer'], '--c-grey')})"
             box: svg.Attributes = {"x": left, "y": y + 3, "height": step - 6, "rx": 3.0}
             parts += [
                 svg.tag("rect", width=full, fill="var(--line)", fill_opacity=0.6, **box),
                 svg.tag("rect", width=max(width, 1.0), fill=fill, **box),
-                svg.text(left - 10, y + 14, name, text_anchor="end", fill="var(--ink)"),
+                svg.text(left - 10, y + 14, row["layer"], text_anchor="end"),
                 svg.text(WIDTH - right + 8, y + 14, _percent(row["rate"])),
             ]
             y += step

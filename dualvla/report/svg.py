@@ -86,6 +86,11 @@ def text(x: float, y: float, content: str, **attributes: float | str) -> str:
     return tag("text", escape(content), **(base | attributes))
 
 
+def advance(content: str) -> float:
+    """About how wide a line of `text` is drawn."""
+    return 7.2 * len(content)
+
+
 def line(x1: float, y1: float, x2: float, y2: float, **attributes: float | str) -> str:
     """A straight stroke; the colour of grid lines unless `stroke` says otherwise."""
     base: Attributes = {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "stroke": "var(--line)"}
@@ -112,7 +117,7 @@ def legend(x: float, y: float, models: Sequence[str], width: float) -> tuple[str
     """Coloured names in rows of at most `width`; returns the drawing and the height used."""
     parts, left, top = [], x, y
     for model in models:
-        step = 30 + 7.2 * len(model)
+        step = 30 + advance(model)
         if left + step > x + width and left > x:
             left, top = x, top + 20
         parts.append(
