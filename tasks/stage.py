@@ -22,6 +22,14 @@ NAMES = {code: name for name, code in EXIT_CODES.items()}
 
 RETRY_DELAYS = [2, 10, 30]  # seconds
 UNCHANGED = ("didn't change, skipping", "is cached - skipping run")
+# What DVC advises whoever typed the command; here it would stand under every stage.
+HINTS = (
+    "To track the changes with git",
+    "git add dvc.lock",
+    "To enable auto staging",
+    "dvc config core.autostage",
+    "Use `dvc push`",
+)
 BUSY = ("Unable to acquire lock", "is busy", "has been locked", "Failed to acquire")
 STAGE_EXIT = re.compile(r"exited with (-?\d+)")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # escape codes of terminals, noise in the UI
@@ -115,7 +123,7 @@ def repro(stage: str, session: Session, show: Callable[[str], None]) -> tuple[in
     def take(line: str) -> None:
         line = COLOUR.sub("", line)
         outcome.read(line)
-        if line.strip():
+        if line.strip() and not any(hint in line for hint in HINTS):
             show(line)
 
     return session.run(command, take), outcome
