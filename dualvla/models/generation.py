@@ -28,13 +28,15 @@ class Prefix:
     cache: DynamicCache
     mask: Tensor  # (B, T) 1 where a token counts
     logits: Tensor  # (B, vocabulary) of the next token
+    picture: range  # positions of the image tokens
 
 
 def start(vlm: vlms.Vlm, processor: Processor, encoded: Tensor, prompts: list[list[int]]) -> Prefix:
     """Run the decoder over pictures (B, V, Dv) and prompts."""
     sequences = processor.pad(prompts, [[] for _ in prompts])
     embeddings = vlms.embed(vlm, sequences.input_ids.to(encoded.device), vlms.project(vlm, encoded))
-    prefix = Prefix(DynamicCache(), embeddings.new_zeros(len(prompts), 0).long(), embeddings)
+    nothing = embeddings.new_zeros(len(prompts), 0).long()
+    prefix = Prefix(DynamicCache(), nothing, embeddings, processor.picture)
     hidden = extend(vlm, prefix, embeddings, sequences.attention_mask.to(encoded.device))
     prefix.logits = vlm.lm_head(hidden[:, -1]).float()
     return prefix
@@ -43,14 +45,8 @@ def start(vlm: vlms.Vlm, processor: Processor, encoded: Tensor, prompts: list[li
 def extend(vlm: vlms.Vlm, prefix: Prefix, embeddings: Tensor, mask: Tensor) -> Tensor:
     """Append inputs (B, t, D) with their mask (B, t); returns their hidden states."""
     prefix.mask = torch.cat([prefix.mask, mask], dim=1)
-    output = vlms.decoder(vlm)(
-        inputs_embeds=embeddings,
-        attention_mask=prefix.mask,
-        position_ids=vlms.positions(prefix.mask)[:, -embeddings.shape[1] :],
-        past_key_values=prefix.cache,
-        use_cache=True,
-    )
-    return output.last_hidden_state
+    positions = vlms.positions(prefix.mask)[:, -embeddings.shape[1] :]
+    return vlms.read(vlm, embeddings, prefix.mask, positions, prefix.picture, prefix.cache)
 
 
 def append(vlm: vlms.Vlm, prefix: Prefix, tokens: Tensor, active: Tensor) -> None:

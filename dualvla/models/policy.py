@@ -31,6 +31,7 @@ from dualvla.models.processing import Processor, Sequences
 ACTION_DIM = 7
 STATE_DIM = 7
 FORMAT = 1
+HEAD = "vlm.lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -79,18 +80,19 @@ class VlaPolicy(nn.Module):
         mask = torch.cat(
             [sequences.attention_mask, sequences.attention_mask.new_ones(queries.shape[:2])], 1
         )
-        hidden = vlms.decoder(self.vlm)(
-            inputs_embeds=torch.cat([embeddings, queries], dim=1),
-            attention_mask=mask,
-            position_ids=vlms.positions(mask),
-            use_cache=False,
-        ).last_hidden_state
+        hidden = vlms.read(
+            self.vlm,
+            torch.cat([embeddings, queries], dim=1),
+            mask,
+            vlms.positions(mask),
+            self.processor.picture,
+        )
         return hidden[:, : -len(self.queries)], hidden[:, -len(self.queries) :]
 
     def write(self, folder: Path, *, resolved: dict[str, Any], environment: dict[str, str]) -> None:
         """Write the model's files into the existing `folder`."""
         state = {k: v.detach().contiguous().clone() for k, v in self.state_dict().items()}
-        state.pop("vlm.lm_head.weight", None) if self._tied() else None
+        state.pop(HEAD, None) if self.tied() else None
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
         self.processor.save(folder)
         files.write_json(
@@ -108,7 +110,8 @@ class VlaPolicy(nn.Module):
         files.write_json(folder / "params.json", resolved)
         files.write_json(folder / "environment.json", environment)
 
-    def _tied(self) -> bool:
+    def tied(self) -> bool:
+        """Whether the language head is the token embedding."""
         embedding = self.vlm.get_input_embeddings().weight
         return self.vlm.lm_head.weight.data_ptr() == embedding.data_ptr()
 
@@ -126,7 +129,8 @@ def load(folder: Path) -> VlaPolicy:
     config = AutoConfig.for_model(vlm_config.pop("model_type"), **vlm_config)
     config._attn_implementation = "eager"
     policy = VlaPolicy(
-        AutoModelForImageTextToText.from_config(config),
+        # The config of a checkpoint may name another precision than the weights are kept in.
+        AutoModelForImageTextToText.from_config(config, dtype=torch.float32),
         Processor.load(folder),
         PolicyConfig(
             shape=ModelShape.model_validate(data["shape"]),
@@ -152,7 +156,7 @@ def load_weights(policy: VlaPolicy, path: Path) -> None:
             f"damaged weights: {error}", where=str(path), fix="train it anew"
         ) from error
     own = policy.state_dict()
-    missing = set(own) - set(weights) - {"vlm.lm_head.weight"}
+    missing = set(own) - set(weights) - ({HEAD} if policy.tied() else set())
     wrong = [k for k, v in weights.items() if k not in own or own[k].shape != v.shape]
     if missing or wrong:
         first = sorted([*missing, *wrong])[0]

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from dualvla import files
 from dualvla.errors import UserError
+from dualvla.models.families import PLAIN
 
 PAD, BOS, EOS, IMAGE, THINK, ACT = "<pad>", "<bos>", "<eos>", "<image>", "<think>", "<act>"
 SPECIAL = (PAD, BOS, EOS, IMAGE, THINK, ACT)
@@ -66,18 +67,29 @@ class Processor:
         image_tokens: int,
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.25, 0.25, 0.25),
+        *,
+        image_token: str = IMAGE,
+        prompt: str = PLAIN,
+        resample: str = "bilinear",
     ) -> None:
         self.tokenizer = tokenizer
         self.image_size, self.image_tokens = image_size, image_tokens
         self.mean, self.std = tuple(mean), tuple(std)
-        ids: dict[str, Any] = {t: tokenizer.convert_tokens_to_ids(t) for t in SPECIAL[3:]}
+        self.image_token, self.prompt, self.resample = image_token, prompt, resample
+        special = (image_token, THINK, ACT)
+        ids: dict[str, Any] = {t: tokenizer.convert_tokens_to_ids(t) for t in special}
         if None in ids.values() or tokenizer.unk_token_id in ids.values():
             raise UserError(f"the tokenizer lacks one of {list(ids)}", fix="add the tokens first")
-        self.image_id, self.think_id, self.act_id = (int(ids[t]) for t in (IMAGE, THINK, ACT))
+        self.image_id, self.think_id, self.act_id = (int(ids[t]) for t in special)
         self.pad_id = int(tokenizer.pad_token_id)
         self.eos_id = int(tokenizer.eos_token_id)
         start = tokenizer.bos_token_id
         self.start_ids: list[int] = [] if start is None else [int(start)]
+        before, middle, after = self._around()
+        # What comes before the words of every prompt, and what comes behind them.
+        self.head: list[int] = [*before, *[self.image_id] * image_tokens, *middle]
+        self.tail: list[int] = after
+        self.picture = range(len(before), len(before) + image_tokens)
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text without special ones, at most `MAX_TEXT`."""
@@ -93,10 +105,27 @@ class Processor:
 
     def question_prompt(self, question: str) -> list[int]:
         """Tokens up to the point where the answer starts."""
-        return self._prompt(question.replace(IMAGE, " ").strip())
+        named = question.replace(IMAGE, " ").replace(self.image_token, " ")
+        return self._prompt(named.strip())
 
     def _prompt(self, text: str) -> list[int]:
-        return [*self.start_ids, *[self.image_id] * self.image_tokens, *self.encode(text)]
+        return [*self.head, *self.encode(text), *self.tail]
+
+    def _around(self) -> tuple[list[int], list[int], list[int]]:
+        """Tokens of the prompt's three fixed parts: up to the picture, up to the words, the rest."""
+        before, picture, rest = self.prompt.partition("{picture}")
+        middle, words, after = rest.partition("{text}")
+        if not picture or not words:
+            raise UserError(
+                f"the prompt {self.prompt!r} lacks {{picture}} or {{text}} behind it",
+                where=PROCESSOR,
+                fix="write both, the picture first",
+            )
+        starts = before.startswith("{start}")
+        first = self.start_ids if starts else []
+        parts = [before.removeprefix("{start}"), middle, after]
+        encoded = [self.tokenizer.encode(p, add_special_tokens=False) for p in parts]
+        return [*first, *encoded[0]], encoded[1], encoded[2]
 
     def reasoning(self, text: str | None) -> list[int]:
         """Answer tokens of a robot sample: the decision to act, or to think and the text."""
@@ -147,7 +176,7 @@ class Processor:
                 except (UnidentifiedImageError, OSError) as error:
                     raise UserError(f"picture {i} of the batch cannot be decoded") from error
             if picture.size != size:
-                picture = picture.resize(size, Image.Resampling.BILINEAR)
+                picture = picture.resize(size, Image.Resampling[self.resample.upper()])
             batch[i] = np.asarray(picture)
         return torch.from_numpy(batch)
 
@@ -163,12 +192,15 @@ class Processor:
         files.write_json(folder / PROCESSOR, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the tokenizer."""
+        """Everything but the tokenizer; what is as in the tiny model is left out."""
+        usual = {"image_token": IMAGE, "prompt": PLAIN, "resample": "bilinear"}
+        own = {name: getattr(self, name) for name in usual}
         return {
             "image_size": self.image_size,
             "image_tokens": self.image_tokens,
             "mean": list(self.mean),
             "std": list(self.std),
+            **{name: value for name, value in own.items() if value != usual[name]},
         }
 
     @classmethod

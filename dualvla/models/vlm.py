@@ -2,18 +2,21 @@
 
 The tiny default is a `LlavaForConditionalGeneration` with a small Llama decoder and this project's
 vision tower, so that it and a real checkpoint run the same code: encode a picture, project it into
-the decoder's space, embed tokens, run the decoder. Encoding is apart from projecting because a
-frozen tower's output can be computed once per picture and kept; that is most of a tiny model's
-training time. Models whose decoder wants more than embeddings and positions are not supported.
+the decoder's space, embed tokens, run the decoder. What the architectures do differently is data in
+`families`. Encoding is apart from projecting because a frozen tower's output can be computed once
+per picture and kept; that is most of a tiny model's training time. Models whose decoder wants more
+than embeddings and positions are not supported.
 """
 
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
     AutoModelForImageTextToText,
+    DynamicCache,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -21,7 +24,7 @@ from transformers import (
 
 from dualvla.config import ModelShape
 from dualvla.errors import UserError
-from dualvla.models import vision
+from dualvla.models import families, vision
 from dualvla.models.processing import Processor
 
 # Any `PreTrainedModel` with a head; its parts differ by architecture, so they are not typed.
@@ -102,38 +105,62 @@ def load(path: str | Path) -> Vlm:
 
 
 def encode(vlm: Vlm, pixel_values: Tensor) -> Tensor:
-    """Output of the vision tower alone, (B, N, D_vision)."""
-    tower = getattr(vlm.model, "vision_tower", None)
-    if tower is None:
-        features = vlm.get_image_features(pixel_values=pixel_values).pooler_output
-        return torch.stack(list(features))
-    layer = vlm.config.vision_feature_layer
-    states = tower(pixel_values, output_hidden_states=True).hidden_states[layer]
-    return states[:, 1:] if vlm.config.vision_feature_select_strategy == "default" else states
+    """What the vision part makes of normalised pictures (B, 3, S, S): (B, N, D_vision)."""
+    return families.of(vlm.config).encode(vlm, pixel_values)
 
 
 def project(vlm: Vlm, encoded: Tensor) -> Tensor:
     """Image tokens in the decoder's space, (B, N, D)."""
-    if getattr(vlm.model, "vision_tower", None) is None:
-        return encoded
-    return vlm.model.multi_modal_projector(encoded)
+    name = families.of(vlm.config).projector
+    return encoded if name is None else getattr(vlm.model, name)(encoded)
 
 
 def tower(vlm: Vlm) -> nn.Module | None:
-    """The vision tower, where the model has one that can be frozen apart."""
-    return getattr(vlm.model, "vision_tower", None)
+    """What `encode` runs through, to be frozen apart; None where the model's family is unknown."""
+    parts = [getattr(vlm.model, name) for name in families.of(vlm.config).vision]
+    if len(parts) == 1:
+        return parts[0]
+    return nn.ModuleList(parts) if parts else None
 
 
 def embed(vlm: Vlm, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
     """Token embeddings with the image tokens put at their places, (B, T, D)."""
     embeddings = vlm.get_input_embeddings()(input_ids)
-    places = (input_ids == vlm.config.image_token_index)[..., None].expand_as(embeddings)
+    places = (input_ids == vlm.config.image_token_id)[..., None].expand_as(embeddings)
     return embeddings.masked_scatter(places, image_tokens.to(embeddings.dtype))
 
 
 def decoder(vlm: Vlm) -> nn.Module:
     """The language model without its head; takes `inputs_embeds`, masks, positions and a cache."""
-    return vlm.model.language_model
+    return vlm.get_decoder()
+
+
+def read(
+    vlm: Vlm,
+    embeddings: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    picture: range,
+    cache: DynamicCache | None = None,
+) -> Tensor:
+    """Last hidden states (B, t, D) of the decoder.
+
+    Args:
+        vlm: the model.
+        embeddings: (B, t, D).
+        mask: (B, T) 1 where a token counts, with the T - t tokens of the cache; or an additive
+            mask (B, 1, t, T).
+        positions: (B, t) of each token in its own unpadded sequence.
+        picture: positions of the image tokens.
+        cache: what was read before; it is extended.
+    """
+    return decoder(vlm)(
+        inputs_embeds=embeddings,
+        attention_mask=mask,
+        position_ids=families.of(vlm.config).positions(positions, picture),
+        past_key_values=cache,
+        use_cache=cache is not None,
+    ).last_hidden_state
 
 
 def width(vlm: Vlm) -> int:
@@ -143,9 +170,10 @@ def width(vlm: Vlm) -> int:
 
 def vision_width(vlm: Vlm) -> int:
     """Hidden size of `encode`'s output."""
-    if tower(vlm) is None:
+    if families.of(vlm.config).projector is None:
         return width(vlm)
-    return int(vlm.config.vision_config.hidden_size)
+    layers = vlm.config.vision_feature_layer
+    return int(vlm.config.vision_config.hidden_size) * np.size(layers)
 
 
 def positions(attention_mask: Tensor) -> Tensor:

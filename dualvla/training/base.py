@@ -10,16 +10,15 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AutoTokenizer
 
 from dualvla import progress
 from dualvla.config import Params
 from dualvla.data import conversations
 from dualvla.errors import UserError
-from dualvla.models import vision, vlm
+from dualvla.models import pretrained, vision, vlm
 from dualvla.models.acting import answer
 from dualvla.models.features import encode_images
-from dualvla.models.processing import SPECIAL, Processor, train_tokenizer
+from dualvla.models.processing import Processor, train_tokenizer
 from dualvla.training import checkpoints, dense, loop, packing
 from dualvla.training.loop import Losses, Run
 from dualvla.training.packing import Packed
@@ -30,28 +29,13 @@ VISION_BATCH = 16
 def build(params: Params, texts: list[str]) -> tuple[vlm.Vlm, Processor]:
     """The model to train and its processor: tiny from scratch, or a named checkpoint."""
     if params.model.vlm != "tiny":
-        return _named(params.model.vlm, params.simulation.image_size)
+        return pretrained.prepare(params.model.vlm, params.simulation.image_size)
     torch.manual_seed(params.seed)
     tokenizer = train_tokenizer(texts)
     processor = Processor(tokenizer, params.simulation.image_size, vision.NUM_TOKENS)
     model = vlm.tiny(params.model, params.simulation.image_size, processor)
     vlm.count_in_waves(model, processor)
     return model, processor
-
-
-def _named(name: str, image_size: int) -> tuple[vlm.Vlm, Processor]:
-    model = vlm.load(name)
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL[3:])})
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model.resize_token_embeddings(len(tokenizer))
-    image_id = tokenizer.convert_tokens_to_ids(SPECIAL[3])
-    model.config.image_token_id = image_id
-    size = int(getattr(model.config.vision_config, "image_size", image_size))
-    with torch.no_grad():
-        tokens = vlm.encode(model, torch.zeros(1, 3, size, size)).shape[1]
-    return model, Processor(tokenizer, size, tokens)
 
 
 def train_vision(
@@ -109,12 +93,7 @@ def train_language(
 
     def losses(batch: Packed) -> Losses:
         embeddings = vlm.embed(model, batch.input_ids, vlm.project(model, batch.encoded))
-        hidden = vlm.decoder(model)(
-            inputs_embeds=embeddings,
-            attention_mask=batch.mask,
-            position_ids=batch.positions,
-            use_cache=False,
-        ).last_hidden_state
+        hidden = vlm.read(model, embeddings, batch.mask, batch.positions, processor.picture)
         logits, tokens = vlm.answer_logits(model, hidden, batch.labels)
         return {"loss": F.cross_entropy(logits, tokens)}
 

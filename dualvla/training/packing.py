@@ -87,7 +87,7 @@ def pack(
 
 def _row(processor: Processor, questions: Sequence[Conversation]) -> Tensor:
     """Token, position, segment and label (T, 4) of a picture with its questions."""
-    picture = processor.question_prompt("")
+    picture = processor.head
     parts = [(token, i, 0, -100) for i, token in enumerate(picture)]
     for segment, one in enumerate(questions, start=1):
         asked = processor.question_prompt(one.question)[len(picture) :]
