@@ -1,13 +1,13 @@
 """What differs between families of vision-language models, as data.
 
-A family is looked up by its config's `model_type` and says which modules turn a picture into tokens,
-how those pixels must be laid out, which positions the decoder reads and how a prompt is written.
-Everything else is the same code for all of them. What a checkpoint itself says (size, mean, token
-ids) is read from it and not repeated here. Projections that the families keep inside their vision
-part (connector, merger) are frozen with it: the tokens kept per picture are then few and narrow,
-and what is given up is a projection that adapts to control. A model of no known family is run as
-its own `get_image_features` says, which is right where that takes plain pixels and the decoder
-counts positions by one.
+A family is looked up by its config's `model_type` and says which modules turn a picture into
+tokens, how its pixels must be laid out, which positions the decoder reads and how a prompt is
+written. Everything else is the same code for all of them. What a checkpoint itself says (size,
+mean, token ids) is read from it and not repeated here. Projections that a family keeps inside its
+vision part (connector, merger) are frozen with it: the tokens kept per picture are then few and
+narrow, and what is given up is a projection that adapts to control. A model of no known family is
+run as its own `get_image_features` says, which is right where that takes plain pixels and the
+decoder counts positions by one.
 
 Legend: B batch, N image tokens, D decoder width, Dv width of what the vision part gives.
 """
@@ -15,14 +15,14 @@ Legend: B batch, N image tokens, D decoder width, Dv width of what the vision pa
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 # Any `PreTrainedModel` and its config: they differ by architecture, so they are not typed.
-Vlm = Any
-Config = Any
+Vlm: TypeAlias = Any
+Config: TypeAlias = Any
 
 PLAIN = "{start}{picture}{text}"  # `{start}` is the tokenizer's own first token, where it has one
 CHATML = "<|im_start|>user\n{picture}{text}<|im_end|>\n<|im_start|>assistant\n"

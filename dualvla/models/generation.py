@@ -46,7 +46,7 @@ def extend(vlm: vlms.Vlm, prefix: Prefix, embeddings: Tensor, mask: Tensor) -> T
     """Append inputs (B, t, D) with their mask (B, t); returns their hidden states."""
     prefix.mask = torch.cat([prefix.mask, mask], dim=1)
     positions = vlms.positions(prefix.mask)[:, -embeddings.shape[1] :]
-    return vlms.read(vlm, embeddings, prefix.mask, positions, prefix.picture, prefix.cache)
+    return vlms.read(vlm, embeddings, prefix.mask, positions, prefix.picture, cache=prefix.cache)
 
 
 def append(vlm: vlms.Vlm, prefix: Prefix, tokens: Tensor, active: Tensor) -> None:

@@ -78,7 +78,10 @@ def add_tokens(vlm: vlms.Vlm, tokenizer: PreTrainedTokenizerBase, image_token: s
     """
     known = tokenizer.get_vocab()
     new = [token for token in (image_token, THINK, ACT) if token not in known]
-    words = {token: tokenizer.encode(WORDS.get(token, " image")) for token in new}
+    words = {
+        token: tokenizer.encode(WORDS.get(token, " image"), add_special_tokens=False)
+        for token in new
+    }
     tokenizer.add_tokens(new, special_tokens=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -93,7 +96,7 @@ def add_tokens(vlm: vlms.Vlm, tokenizer: PreTrainedTokenizerBase, image_token: s
 
 
 def _size(config: families.Config, usual: int, where: str) -> int:
-    named = getattr(config.vision_config, "image_size", usual)
+    named: Any = getattr(config.vision_config, "image_size", usual)
     sides = {named} if isinstance(named, int) else set(named)
     if len(sides) != 1:
         raise UserError(

@@ -112,7 +112,7 @@ class Processor:
         return [*self.head, *self.encode(text), *self.tail]
 
     def _around(self) -> tuple[list[int], list[int], list[int]]:
-        """Tokens of the prompt's three fixed parts: up to the picture, up to the words, the rest."""
+        """Tokens of the prompt before the picture, from there to the words, and behind them."""
         before, picture, rest = self.prompt.partition("{picture}")
         middle, words, after = rest.partition("{text}")
         if not picture or not words:

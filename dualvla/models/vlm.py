@@ -27,8 +27,7 @@ from dualvla.errors import UserError
 from dualvla.models import families, vision
 from dualvla.models.processing import Processor
 
-# Any `PreTrainedModel` with a head; its parts differ by architecture, so they are not typed.
-Vlm: TypeAlias = Any
+Vlm: TypeAlias = families.Vlm
 
 NUMBER_GAIN = 3.0  # of the integers' embeddings over the others'
 
@@ -141,6 +140,7 @@ def read(
     mask: Tensor,
     positions: Tensor,
     picture: range,
+    *,
     cache: DynamicCache | None = None,
 ) -> Tensor:
     """Last hidden states (B, t, D) of the decoder.

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from tiny_policy import TEXTS, processor
 
 from dualvla.errors import UserError
-from dualvla.models.processing import train_tokenizer
+from dualvla.models.processing import Processor, train_tokenizer
 
 PROCESSOR = processor()
 
@@ -36,3 +36,20 @@ def test_only_answers_are_labelled_and_padding_is_on_the_left():
 def test_bytes_that_are_no_picture_are_refused():
     with pytest.raises(UserError, match="cannot be decoded"):
         PROCESSOR.images([b"not a picture"])
+
+
+@pytest.mark.parametrize("prompt", ["{text}{picture}", "{picture}", "robot"])
+def test_a_prompt_without_a_place_for_picture_and_words_is_refused(prompt):
+    with pytest.raises(UserError, match="picture"):
+        Processor(PROCESSOR.tokenizer, 32, 4, prompt=prompt)
+
+
+def test_a_plain_prompt_is_start_picture_and_words():
+    tokenizer = PROCESSOR.tokenizer
+    expected = [
+        tokenizer.bos_token_id,
+        *[PROCESSOR.image_id] * PROCESSOR.image_tokens,
+        *tokenizer.encode("robot: put"),
+    ]
+    assert PROCESSOR.robot_prompt("put") == expected
+    assert set(PROCESSOR.to_json()) == {"image_size", "image_tokens", "mean", "std"}

@@ -1,3 +1,5 @@
+import family_models
+import pytest
 import torch
 from tiny_policy import policy
 
@@ -19,23 +21,20 @@ def packed(model, size=2):
     return packing.pack(model.processor, encoded, ["a.png", "b.png"], ASKED, size=size, seed=0)
 
 
-def answers(model, embeddings, labels, **inputs):
-    hidden = vlms.decoder(model.vlm)(
-        inputs_embeds=embeddings, use_cache=False, **inputs
-    ).last_hidden_state
+def answers(model, embeddings, labels, mask, positions):
+    hidden = vlms.read(model.vlm, embeddings, mask, positions, model.processor.picture)
     return vlms.answer_logits(model.vlm, hidden, labels)
 
 
+@pytest.mark.parametrize("family", ["tiny", *family_models.FAMILIES])
 @torch.no_grad()
-def test_packed_questions_are_answered_as_separate_ones():
-    model = policy()
+def test_packed_questions_are_answered_as_separate_ones(family, tmp_path):
+    model = policy() if family == "tiny" else family_models.policy(tmp_path, family)
     vlm, processor = model.vlm, model.processor
     packs = packed(model)
     batch = packs(0)
     embeddings = vlms.embed(vlm, batch.input_ids, vlms.project(vlm, batch.encoded))
-    logits, tokens = answers(
-        model, embeddings, batch.labels, attention_mask=batch.mask, position_ids=batch.positions
-    )
+    logits, tokens = answers(model, embeddings, batch.labels, batch.mask, batch.positions)
     about = [[ASKED[0], ASKED[2], ASKED[3]], [ASKED[1]]]  # a.png, b.png
     order = [q for i in loop.sample(packs.seed, 0, 2, 2) for q in about[i]]
     picture = {"a.png": 0, "b.png": 1}
@@ -46,12 +45,6 @@ def test_packed_questions_are_answered_as_separate_ones():
     alone = packs.encoded[[picture[q.image] for q in order]]
     mask = single.attention_mask
     embeddings = vlms.embed(vlm, single.input_ids, vlms.project(vlm, alone))
-    expected, wanted = answers(
-        model,
-        embeddings,
-        single.labels,
-        attention_mask=mask,
-        position_ids=vlms.positions(mask),
-    )
+    expected, wanted = answers(model, embeddings, single.labels, mask, vlms.positions(mask))
     assert torch.equal(tokens, wanted)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
