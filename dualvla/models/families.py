@@ -1,13 +1,12 @@
 """What differs between families of vision-language models, as data.
 
-A family is looked up by its config's `model_type` and says which modules turn a picture into
-tokens, how its pixels must be laid out, which positions the decoder reads and how a prompt is
-written. Everything else is the same code for all of them. What a checkpoint itself says (size,
-mean, token ids) is read from it and not repeated here. Projections that a family keeps inside its
-vision part (connector, merger) are frozen with it: the tokens kept per picture are then few and
-narrow, and what is given up is a projection that adapts to control. A model of no known family is
-run as its own `get_image_features` says, which is right where that takes plain pixels and the
-decoder counts positions by one.
+A family is looked up by its config's `model_type` and says how a picture's pixels become tokens,
+which positions the decoder reads and how a prompt is written. Everything else is the same code for
+all of them. What a checkpoint itself says (size, mean, token ids) is read from it and not repeated
+here. Projections that a family keeps inside its vision part (connector, merger) are frozen with it:
+the tokens kept per picture are then few and narrow, and what is given up is a projection that
+adapts to control. A model of no known family is run as its own `get_image_features` says, which is
+right where that takes plain pixels and the decoder counts positions by one.
 
 Legend: B batch, N image tokens, D decoder width, Dv width of what the vision part gives.
 """
@@ -46,7 +45,6 @@ class Family:
 
     Attributes:
         encode: normalised pixels (B, 3, S, S) to vision tokens (B, N, Dv).
-        vision: modules of `vlm.model` that `encode` runs through.
         projector: module of `vlm.model` that brings Dv to D; None where `encode` has done it.
         positions: positions (B, T) in the unpadded sequence, and the range of the picture in it,
             to what the decoder takes.
@@ -58,7 +56,6 @@ class Family:
     """
 
     encode: Callable[[Vlm, Tensor], Tensor]
-    vision: tuple[str, ...] = ()
     projector: str | None = None
     positions: Callable[[Tensor, range], Tensor] = lambda positions, _: positions
     prompt: str = PLAIN
@@ -121,27 +118,16 @@ def in_grid(positions: Tensor, picture: range) -> Tensor:
     return torch.where(inside, square, text)
 
 
-_LLAVA = Family(_llava_features, vision=("vision_tower",), projector="multi_modal_projector")
-_IDEFICS = Family(
-    _idefics_features,
-    vision=("vision_model", "connector"),
-    prompt=SMOLVLM,
-    resample="lanczos",
-)
+_LLAVA = Family(_llava_features, projector="multi_modal_projector")
+_EAGLE = Family(_llava_features, projector="multi_modal_projector", prompt=CHATML)
+_IDEFICS = Family(_idefics_features, prompt=SMOLVLM, resample="lanczos")
 _QWEN_VL = Family(
     _qwen_features,
-    vision=("visual",),
     positions=in_grid,
     prompt=QWEN_VL,
     image_size=448,  # 256 tokens
     mean=CLIP_MEAN,
     std=CLIP_STD,
-)
-_EAGLE = Family(
-    _llava_features,
-    vision=("vision_tower",),
-    projector="multi_modal_projector",
-    prompt=CHATML,
 )
 ANY = Family(_any_features)
 # By model type, or by model type and the decoder's where the prompt hangs on that.

@@ -115,8 +115,14 @@ def project(vlm: Vlm, encoded: Tensor) -> Tensor:
 
 
 def tower(vlm: Vlm) -> nn.Module | None:
-    """What `encode` runs through, to be frozen apart; None where the model's family is unknown."""
-    parts = [getattr(vlm.model, name) for name in families.of(vlm.config).vision]
+    """What `encode` runs through, to be frozen apart; None where the model has no such part."""
+    words = set(decoder(vlm).modules())
+    projector = families.of(vlm.config).projector
+    parts = [
+        part
+        for name, part in vlm.model.named_children()
+        if name != projector and words.isdisjoint(part.modules())
+    ]
     if len(parts) == 1:
         return parts[0]
     return nn.ModuleList(parts) if parts else None

@@ -1,19 +1,25 @@
 """Every family through the same few functions, beside what the model itself computes."""
 
+import io
+import json
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from family_models import FAMILIES, SIZES, build, policy, tokenizer
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny_policy import params, pictures, statistics
 
 from dualvla import conventions
+from dualvla.errors import UserError
 from dualvla.interface import Observation
 from dualvla.models import families, generation
 from dualvla.models import policy as policies
 from dualvla.models import vlm as vlms
 from dualvla.models.acting import ModelPolicy, encode
+from dualvla.models.features import encode_images
 from dualvla.models.policy import PolicyConfig, VlaPolicy
 from dualvla.models.processing import Processor, Sequences
 from dualvla.training import loop, samples
@@ -165,8 +171,53 @@ def test_a_draft_does_not_change_the_text(model):
     torch.testing.assert_close(drafted.logits, plain.logits, atol=1e-4, rtol=1e-4)
 
 
-def test_an_unknown_family_is_run_as_its_own_features_say(tmp_path):
-    assert families.of(policy(tmp_path, "internvl").vlm.config) is families.ANY
+def test_of_an_unknown_family_all_but_the_decoder_is_frozen(tmp_path):
+    vlm = policy(tmp_path, "internvl").vlm
+    assert families.of(vlm.config) is families.ANY
+    trained = {name for name, p in vlm.named_parameters() if p.requires_grad}
+    decoder = {f"model.language_model.{name}" for name, _ in vlms.decoder(vlm).named_parameters()}
+    assert trained == decoder  # and with it the head, which is tied to it
+
+
+def test_weights_are_kept_as_they_are_whatever_the_config_calls_them(model, tmp_path):
+    """Published configs name bfloat16, in one place or in several."""
+    model.write(tmp_path, resolved={}, environment={})
+    path = tmp_path / "config.json"
+    data = json.loads(path.read_text())
+    for part in (data["vlm"], data["vlm"]["text_config"], data["vlm"]["vision_config"]):
+        part["dtype"] = "bfloat16"
+    path.write_text(json.dumps(data))
+    assert torch.equal(latents(model, COMMANDS), latents(policies.load(tmp_path), COMMANDS))
+
+
+def test_a_head_of_its_own_must_be_there(tmp_path):
+    policy(tmp_path, "smolvlm").write(tmp_path, resolved={}, environment={})
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    del weights["vlm.lm_head.weight"]
+    save_file(weights, path)
+    with pytest.raises(UserError, match=r"lm_head\.weight is missing"):
+        policies.load(tmp_path)
+
+
+def test_cached_vision_is_not_that_of_another_connector(tmp_path):
+    model = policy(tmp_path, "smolvlm")
+    shown = [png(p) for p in pictures(2)]
+
+    def cached():
+        return encode_images(model.vlm, model.processor, shown, cache=tmp_path / "cache")
+
+    first = cached()
+    assert torch.equal(first, cached())
+    with torch.no_grad():
+        model.vlm.model.connector.modality_projection.proj.weight.mul_(2)
+    torch.testing.assert_close(cached(), 2 * first)
+
+
+def png(picture):
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return out.getvalue()
 
 
 PROMPTS = {

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from family_models import TINY, build, checkpoint, tokenizer
+from family_models import FAMILIES, TINY, build, checkpoint, tokenizer
 from tiny_policy import params
 
 from dualvla.errors import UserError
@@ -41,9 +41,10 @@ def test_preparing_twice_gives_the_same_model(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
-def test_a_prepared_model_is_stored_and_found_again(tmp_path):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prepared_model_is_stored_and_found_again(family, tmp_path):
     """As the base stage stores it and the specialist stage opens it."""
-    vlm, processor = pretrained.prepare(checkpoint(tmp_path, "qwen2_5_vl"), 32)
+    vlm, processor = pretrained.prepare(checkpoint(tmp_path, family), 32)
     out = tmp_path / "base"
     vlm.save_pretrained(str(out))
     processor.save(out)
