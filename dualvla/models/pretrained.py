@@ -31,7 +31,8 @@ def prepare(name: str | Path, image_size: int) -> tuple[vlms.Vlm, Processor]:
         image_size: pixels a side where neither checkpoint nor family names a size.
 
     Raises:
-        UserError: nothing there, no tokenizer, or a tower for pictures that are not square.
+        UserError: nothing there, no tokenizer, a tower for pictures that are not square, or an
+            architecture that does not fit the few functions of `vlm`.
     """
     vlm = vlms.load(name)
     try:
@@ -45,8 +46,7 @@ def prepare(name: str | Path, image_size: int) -> tuple[vlms.Vlm, Processor]:
     add_tokens(vlm, tokenizer, image_token)
     size = _size(vlm.config, family.image_size or image_size, str(name))
     shown = _pictures(str(name))
-    with torch.no_grad():
-        tokens = vlms.encode(vlm, torch.zeros(1, 3, size, size)).shape[1]
+    tokens = _image_tokens(vlm, size, str(name))
     processor = Processor(
         tokenizer,
         size,
@@ -105,6 +105,25 @@ def _size(config: families.Config, usual: int, where: str) -> int:
             fix="name a checkpoint whose pictures are square",
         )
     return int(sides.pop())
+
+
+def _image_tokens(vlm: vlms.Vlm, size: int, where: str) -> int:
+    """How many tokens a picture becomes, found by showing it one."""
+    try:
+        with torch.no_grad():
+            encoded = vlms.encode(vlm, torch.zeros(1, 3, size, size))
+            start = torch.zeros(1, 1, dtype=torch.long)
+            image = vlms.project(vlm, encoded)
+            hidden = vlms.read(vlm, image[:, :1], start + 1, start, range(1))
+            vlm.lm_head(hidden)
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"models of type {vlm.config.model_type} cannot be a policy: {reason}",
+            where=where,
+            fix="name a checkpoint of a family in dualvla/models/families.py, or describe its own",
+        ) from error
+    return int(encoded.shape[1])
 
 
 def _pictures(name: str) -> dict[str, Any]:

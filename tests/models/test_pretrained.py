@@ -96,6 +96,15 @@ def test_a_tower_for_oblong_pictures_is_refused(tmp_path):
         pretrained.prepare(tmp_path, 32)
 
 
+def test_an_architecture_that_wants_more_than_pixels_is_refused(tmp_path):
+    config = {**TINY["qwen2_5_vl"], "model_type": "qwen2_vl"}
+    vision = {"depth": 1, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "patch_size": 8}
+    build({**config, "vision_config": vision}).save_pretrained(str(tmp_path))
+    tokenizer("qwen2_5_vl").save_pretrained(str(tmp_path))
+    with pytest.raises(UserError, match="models of type qwen2_vl"):
+        pretrained.prepare(tmp_path, 32)
+
+
 def test_a_named_checkpoint_is_the_base_model(tmp_path):
     named = {"vlm": str(checkpoint(tmp_path, "eagle"))}
     settings = params()
