@@ -112,7 +112,7 @@ def train(
         torch.manual_seed(seed)
         model = Detector(Shape(features=frames.shape[1], window=window))
         deviation = frames.std(0)
-        least = max(LEAST_DEVIATION * float(deviation.mean()), float(np.finfo(np.float32).tiny))
+        least = LEAST_DEVIATION * float(deviation.mean()) or 1.0
         model.mean.copy_(torch.from_numpy(frames.mean(0)))
         model.deviation.copy_(torch.from_numpy(np.maximum(deviation, least)))
         optimizer = torch.optim.AdamW(
