@@ -29,7 +29,7 @@ def episode(seed):
 
 
 @functools.cache
-def trained(seed=0, steps=150):
+def trained(seed=0, steps=300):
     parts = [episode(number) for number in range(8)]
     return detector.train(*zip(*parts, strict=True), window=3, steps=steps, seed=seed)
 
