@@ -169,7 +169,7 @@ class Prune(Section):
     scene_suppression: int = Field(ge=0, le=32, description="local-maximum window, frames")
     scene_quantile: Share = Field(description="quantile of scores above which a peak counts")
     detector_episodes: int = Field(
-        ge=1, le=10_000, description="episodes with labels trained on; at most half of them are"
+        ge=1, le=10_000, description="labelled episodes trained on; never more than half of them"
     )
     detector_steps: int = Field(ge=1, le=100_000, description="optimiser steps of the detector")
     detector_window: int = Field(ge=1, le=32, description="frames on each side that it compares")
