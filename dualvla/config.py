@@ -32,6 +32,7 @@ Model = Literal["specialist", "generalist"] | Arm
 Reason = Literal["auto", "always", "never", "every_n"]
 SuccessMode = Literal["last_step", "any_step", "early_stop"]
 Starts = Literal["official", "shifted", "validation"]
+SceneLayer = Literal["change_point", "learned"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -160,10 +161,23 @@ class Mix(Section):
 class Prune(Section):
     """Dual-layer data pruning (DualVLA, section on data pruning)."""
 
+    scene_layer: SceneLayer = Field(
+        description="change_point: nothing is trained; learned: a detector trained on labels"
+    )
     tolerance: int = Field(ge=0, le=16, description="frames the two layers may lie apart")
     scene_window: int = Field(ge=1, le=32, description="frames on each side of a boundary score")
     scene_suppression: int = Field(ge=0, le=32, description="local-maximum window, frames")
     scene_quantile: Share = Field(description="quantile of scores above which a peak counts")
+    detector_episodes: int = Field(
+        ge=1, le=10_000, description="labelled episodes trained on; never more than half of them"
+    )
+    detector_steps: int = Field(ge=1, le=100_000, description="optimiser steps of the detector")
+    detector_window: int = Field(ge=1, le=32, description="frames on each side that it compares")
+    detector_threshold: Share = Field(description="probability from which a peak is a boundary")
+    detector_suppression: int = Field(ge=0, le=32, description="local-maximum window, frames")
+    event_tolerance: int = Field(
+        ge=0, le=16, description="frames a boundary may lie off its label and count as found"
+    )
     gripper_low: Share = Field(description="share of the episode's range below which it is closed")
     gripper_high: Share = Field(description="share of the episode's range above which it is open")
     keep_free_form: bool = Field(description="keep text of instructions that are no plain command")

@@ -4,8 +4,8 @@ The paper retrains a video event-boundary detector on hand-labelled trajectories
 public, so the score here is a two-sample change point: how far the mean image feature of the frames
 after a boundary lies from the mean of those before it. Nothing is trained and nothing has to be
 labelled; the price is that any change of the picture counts, also one that needs no reasoning,
-which is what the second layer is for. Scores are normalised per episode, because the scale of a
-change depends on object size and camera.
+which is what the second layer is for (`detector` is the trained alternative). Scores are normalised
+per episode, because the scale of a change depends on object size and camera.
 """
 
 import numpy as np

@@ -18,7 +18,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dualvla.config import Prune
-from dualvla.pruning.events import change_scores, peaks
 from dualvla.pruning.kinematics import action_scores
 
 Rule = Literal["both", "scene_only", "kinematic_only", "random", "none"]
@@ -53,7 +52,8 @@ def verdicts(
     task: str,
     *,
     states: NDArray[np.floating],
-    features: NDArray[np.floating],
+    scene_score: NDArray[np.floating],
+    scene: NDArray[np.bool_],
     params: Prune,
 ) -> pd.DataFrame:
     """Verdicts of one episode.
@@ -63,14 +63,13 @@ def verdicts(
         episode_index: the episode's number in it.
         task: its task, for statistics and for the controls.
         states: (T, 7) conventions.STATE_NAMES.
-        features: (T, D) image features of the base VLM.
-        params: windows and thresholds.
+        scene_score: (T,) of the scene layer, not negative.
+        scene: (T,) its events.
+        params: thresholds of the gripper and tolerance of the AND.
 
     Returns:
         T rows with `COLUMNS`, scores float32.
     """
-    scene_score = change_scores(features, params.scene_window)
-    scene = peaks(scene_score, params.scene_suppression, params.scene_quantile)
     action_score = action_scores(states, params.gripper_low, params.gripper_high)
     action = action_score > 1.0
     columns = {

@@ -17,14 +17,14 @@ from PIL import Image
 THUMBNAILS = 10
 
 
-def draw(path: Path, rows: pd.DataFrame, images: Sequence[bytes], quantile: float) -> None:
+def draw(path: Path, rows: pd.DataFrame, images: Sequence[bytes], threshold: float) -> None:
     """Draw the timeline of one episode as PNG.
 
     Args:
         path: file to write.
         rows: verdicts of one episode (prune.COLUMNS), in order of frames.
         images: its encoded frames, as many as rows.
-        quantile: of the scene scores, drawn as their threshold.
+        threshold: of the scene scores.
     """
     frames = rows["frame_index"].to_numpy()
     kept = frames[rows["keep"].to_numpy(bool)]
@@ -33,17 +33,17 @@ def draw(path: Path, rows: pd.DataFrame, images: Sequence[bytes], quantile: floa
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(3, len(shown), height_ratios=(1.2, 1.2, 1))
     layers = (
-        ("scene", float(np.quantile(rows["scene_score"], quantile)), "scene change"),
+        ("scene", threshold, "scene change"),
         ("action", 1.0, "motion change"),
     )
-    for row, (layer, threshold, label) in enumerate(layers):
+    for row, (layer, limit, label) in enumerate(layers):
         axis = figure.add_subplot(grid[row, :])
         score, marked = rows[f"{layer}_score"].to_numpy(), rows[layer].to_numpy(bool)
         axis.vlines(kept, 0, score.max() * 1.05, color="0.85", linewidth=5, label="text kept")
         axis.plot(frames, score, color="C0", label=label)
         axis.plot(frames[marked], score[marked], "o", color="C3", label="event")
-        axis.axhline(threshold, color="0.4", linestyle="--", linewidth=1, label="threshold")
-        top = (max(float(score.max()), threshold) or 1.0) * 1.4  # room for the legend
+        axis.axhline(limit, color="0.4", linestyle="--", linewidth=1, label="threshold")
+        top = (max(float(score.max()), limit) or 1.0) * 1.4  # room for the legend
         axis.set(xlim=(-0.5, len(rows) - 0.5), ylim=(0, top), ylabel=label)
         axis.legend(loc="upper right", fontsize=8, ncols=4)
     axis.set_xlabel("frame")

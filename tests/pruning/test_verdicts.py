@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from dualvla import config
-from dualvla.pruning import prune
+from dualvla.pruning import prune, scenes
 
 masks = st.integers(0, 40).flatmap(
     lambda n: st.tuples(arrays.arrays(bool, n), arrays.arrays(bool, n))
@@ -105,8 +105,9 @@ def test_retention_counts_match_the_table():
 def test_verdicts_of_an_episode_are_keyed_and_keep_its_first_frame():
     params = config.load("params.yaml").prune
     rng = np.random.default_rng(0)
-    states, features = rng.normal(size=(20, 7)), rng.normal(size=(20, 4))
-    rows = prune.verdicts("d", 7, "carrot", states=states, features=features, params=params)
+    states, layer = rng.normal(size=(20, 7)), scenes.change_points(rng.normal(size=(20, 4)), params)
+    arrays = {"states": states, "scene_score": layer.scores, "scene": layer.events}
+    rows = prune.verdicts("d", 7, "carrot", **arrays, params=params)
     assert list(rows.columns) == prune.COLUMNS
     assert rows["frame_index"].tolist() == list(range(20))
     assert (rows["episode_index"] == 7).all()

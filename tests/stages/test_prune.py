@@ -7,6 +7,8 @@ import simulated_episodes as simulated
 from dualvla import config, files, paths
 from dualvla.data import language, lerobot, rlds
 from dualvla.errors import QualityError, UserError
+from dualvla.models.features import vision_features
+from dualvla.pruning import detector
 from dualvla.pruning.prune import COLUMNS
 from dualvla.stages import prune
 
@@ -64,6 +66,78 @@ def test_imported_robot_data_is_pruned_like_simulated_data(params):
     prune.main(params)
     shares = files.read_json(paths.PRUNED / "retention.json")["retention"]["all"]["shares"]
     assert 0 < shares["keep"] < shares["action"] < 0.6
+
+
+def learned(params, **update):
+    update = {"scene_layer": "learned", "detector_steps": 3, "max_retention": 1.0} | update
+    return params.model_copy(update={"prune": params.prune.model_copy(update=update)})
+
+
+def test_boundaries_of_held_out_episodes_are_scored_where_phases_are_known(params):
+    simulated.write(paths.ANNOTATED, size=params.simulation.image_size)
+    untrained_base(params)
+    prune.main(params)
+    events = files.read_json(paths.PRUNED / "events.json")
+    assert events["scene_layer"] == "change_point"
+    assert set(events["methods"]) == {"fixed_stride", "change_point"}
+    assert events["heldout"] == {"episodes": 1, "frames": 29, "boundaries": 7}
+    assert not (paths.PRUNED / "detector").exists()
+
+
+def test_a_learned_scene_layer_decides_and_gives_the_same_bytes_twice(params):
+    simulated.write(paths.ANNOTATED, size=params.simulation.image_size)
+    untrained_base(params)
+    params = learned(params)
+    prune.main(params)
+    first = files.sha256(paths.PRUNED)
+    prune.main(params)
+    assert files.sha256(paths.PRUNED) == first
+    events = files.read_json(paths.PRUNED / "events.json")
+    assert set(events["methods"]) == {"fixed_stride", "change_point", "learned"}
+    (trained_on,) = events["training_episodes"]
+    model = detector.load(paths.PRUNED / "detector")
+    dataset = lerobot.open_dataset(paths.ANNOTATED)
+    features = vision_features(paths.model("base_vlm"), dataset.images())
+    rows = dataset.rows(1 - trained_on)
+    scores = detector.boundary_scores(model, features[rows.start : rows.stop])
+    table = pd.read_parquet(paths.PRUNED / "verdicts.parquet")
+    table = table[table["episode_index"] == 1 - trained_on]
+    assert (table["scene_score"] == scores.astype("float32")).all()
+    found = detector.boundaries(scores, 0, params.prune.detector_threshold)
+    assert (table["scene"] == found).all()
+    assert events["methods"]["learned"]["found"] == found.sum()
+
+
+def test_one_labelled_episode_is_trained_on_and_leaves_none_to_score(params):
+    simulated.write(paths.ANNOTATED, tasks=("put carrot on plate",), size=128)
+    untrained_base(params)
+    prune.main(learned(params))
+    events = files.read_json(paths.PRUNED / "events.json")
+    assert events["heldout"]["episodes"] == 0
+    assert events["methods"]["learned"]["f1"] is None
+
+
+def without_phases(root):
+    features = lerobot.robot_features(128, 128)
+    with lerobot.Writer(root, 5, "widowx", features, simulated.ABOUT) as writer:
+        columns = {k: v for k, v in simulated.columns().items() if k in features}
+        writer.add(columns, {lerobot.CAMERA: simulated.pictures(128)}, "put carrot on plate")
+
+
+def test_a_learned_layer_without_any_phases_is_refused_before_work_starts(params):
+    without_phases(paths.ANNOTATED)
+    untrained_base(params)
+    with pytest.raises(UserError, match=r"annotated.*no episode has phases.*change_point"):
+        prune.main(learned(params))
+    assert not paths.PRUNED.exists()
+
+
+def test_data_without_phases_is_pruned_without_a_table_of_events(params):
+    without_phases(paths.ANNOTATED)
+    untrained_base(params)
+    prune.main(params)
+    assert (paths.PRUNED / "verdicts.parquet").is_file()
+    assert not (paths.PRUNED / "events.json").exists()
 
 
 def test_without_a_base_model_it_says_which_stage_to_run(params):
