@@ -14,6 +14,7 @@ from typing import Any
 from readme_table import table
 
 from dualvla import files
+from dualvla.evaluation.statistics import rate
 
 
 def lines(summary: dict[str, Any], commit: str, note: str) -> Iterator[str]:
@@ -38,16 +39,19 @@ def lines(summary: dict[str, Any], commit: str, note: str) -> Iterator[str]:
                     f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, "
                     f"{100 * row['high']:+.1f}] | {row['p']:.3f} | {row['p_holm']:.3f} |"
                 )
-    yield "\n## Base vision-language model\n"
-    for name, value in base(summary):
-        yield f"- {name}: {value}"
+    yield "\n## Base vision-language model, held-out pictures\n"
+    yield from base(summary)
 
 
-def base(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def base(summary: dict[str, Any]) -> Iterator[str]:
     """Held-out figures of the base model's training."""
     held = next(t["heldout"] for t in summary["training"] if t["model"] == "base_vlm")
-    for name, value in held.items():
-        yield name, f"{value:.4g}"
+    asked = rate(int(held["qa_k"]), int(held["qa_n"]))
+    bounds = f"[{100 * asked['low']:.1f}, {100 * asked['high']:.1f}]"
+    yield f"- questions: {asked['k']}/{asked['n']}, {100 * asked['rate']:.1f} {bounds} %"
+    yield f"- place of a thing: {held['vision.xyz_mm']:.1f} mm and {held['vision.uv_px']:.2f} px (median)"
+    yield f"- its yaw: {held['vision.yaw_deg']:.1f} degrees (median)"
+    yield f"- its presence: {100 * held['vision.presence']:.1f} % right"
 
 
 def main() -> None:
