@@ -49,7 +49,8 @@ def base(summary: dict[str, Any]) -> Iterator[str]:
     asked = rate(int(held["qa_k"]), int(held["qa_n"]))
     bounds = f"[{100 * asked['low']:.1f}, {100 * asked['high']:.1f}]"
     yield f"- questions: {asked['k']}/{asked['n']}, {100 * asked['rate']:.1f} {bounds} %"
-    yield f"- place of a thing: {held['vision.xyz_mm']:.1f} mm and {held['vision.uv_px']:.2f} px (median)"
+    millimetres, pixels = held["vision.xyz_mm"], held["vision.uv_px"]
+    yield f"- place of a thing: {millimetres:.1f} mm and {pixels:.2f} px (median)"
     yield f"- its yaw: {held['vision.yaw_deg']:.1f} degrees (median)"
     yield f"- its presence: {100 * held['vision.presence']:.1f} % right"
 
