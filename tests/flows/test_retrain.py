@@ -41,6 +41,14 @@ def latest(prefect_api, toy) -> tuple[dict, dict[str, dict]]:
     return flow, {task["name"]: task for task in tasks}
 
 
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """A shell's background jobs ignore SIGINT, and so would every process that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(toy, **stages: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "dualvla.cli", "retrain"],
