@@ -4,14 +4,13 @@ Usage: python benchmarks/results_page.py --commit SHA report/summary.json > docs
 """
 
 import argparse
-import os
-import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from readme_table import table
+from run_times import hardware
 
 from dualvla import files
 from dualvla.evaluation.statistics import rate
@@ -21,7 +20,7 @@ def lines(summary: dict[str, Any], commit: str, note: str) -> Iterator[str]:
     """Lines of the page."""
     yield f"# Results, profile `{summary['profile']}`\n"
     yield (
-        f"Commit {commit}; {platform.machine()}, {os.cpu_count()} cores, no GPU; seed "
+        f"Commit {commit}; {hardware()}; seed "
         f"{summary['seed']}, {summary['success_mode'].replace('_', ' ')} success, "
         f"`{summary['assets']}` assets; k/n a task, percent with Wilson 95 % intervals. VLA Score: "
         f"rule judge over all starts, the specialist on its own scale. {note}".rstrip()

@@ -6,10 +6,17 @@ Usage: python benchmarks/run_times.py --commit SHA [report/summary.json] > docs/
 import argparse
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
 from dualvla import files
+
+
+def hardware() -> str:
+    """Machine, cores and GPU, in words."""
+    gpu = "a GPU" if shutil.which("nvidia-smi") else "no GPU"
+    return f"{platform.machine()}, {os.cpu_count()} cores, {gpu}"
 
 
 def main() -> None:
@@ -22,7 +29,7 @@ def main() -> None:
     summary = files.read_json(given.summary)
     out = sys.stdout
     out.write(f"# Run times, profile `{summary['profile']}`\n\n")
-    out.write(f"Commit {given.commit}; {platform.machine()}, {os.cpu_count()} cores, no GPU; ")
+    out.write(f"Commit {given.commit}; {hardware()}; ")
     out.write("seconds of each stage's own process, stages partly side by side. ")
     out.write("Memory is that of the process and its largest child. ")
     out.write(f"{given.note}\n\n")

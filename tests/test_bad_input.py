@@ -16,6 +16,8 @@ from shutil import copyfile
 import pytest
 
 from dualvla import stack
+from dualvla.errors import UserError
+from dualvla.stages import runner
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -187,3 +189,9 @@ def test_a_truncated_data_set(bare_project, tmp_path):
     assert answer.returncode == 2, answer.stderr
     assert f"{shard.name}" in answer.stderr.splitlines()[-1]
     assert bare_project.files() == before
+
+
+def test_a_stage_launched_in_several_processes_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="2 processes"):
+        runner.require_alone()

@@ -40,6 +40,7 @@ def run(main: Callable[..., None], *selections: str) -> None:
     try:
         params = config.load(arguments.pop("params"))
         files.require_space(".", MIN_FREE_GIB)
+        require_alone()
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of a second, in a log
         # Several processes share the cores: an idle OpenMP pool in each would fight for them.
         os.environ.setdefault("OMP_NUM_THREADS", str(params.threads))
@@ -57,6 +58,14 @@ def run(main: Callable[..., None], *selections: str) -> None:
             raise
         sys.stderr.write(f"error: {error.filename or '.'}: disk full -> free some space\n")
         sys.exit(UserError.exit_code)
+
+
+def require_alone() -> None:
+    """Raise a `UserError` in one of several launched processes: each would train on everything."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1:
+        what = f"a stage was launched in {count} processes, but trains in one"
+        raise UserError(what, where="WORLD_SIZE", fix="launch it with --num_processes 1")
 
 
 def forget_resume_points(run: str) -> None:
