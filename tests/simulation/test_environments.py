@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from dualvla import poses
 from dualvla.conventions import ENVIRONMENT_STATE_NAMES
@@ -132,3 +133,19 @@ def _tables(kind):
     finally:
         base.__init__ = original
     return np.asarray(found["xyz_configs"]), np.asarray(found["quat_configs"])
+
+
+@pytest.mark.sim
+def test_a_step_is_that_of_the_simulators_own_loop():
+    start = starts.fixed("eggplant", "official")[0]
+    actions = np.random.default_rng(0).normal(0, 0.02, (4, 7)).astype(np.float32)
+    environment = Environment("eggplant", "generated", SIZE)
+    environment.reset(start)
+    ours = [environment.step(action, render=False).environment_state for action in actions]
+    environment.reset(start)
+    with torch.inference_mode():
+        for action, expected in zip(actions, ours, strict=True):
+            environment._scene._step_action(torch.from_numpy(action))
+            seen = environment._observe(environment._scene.get_info(), None)
+            np.testing.assert_array_equal(seen.environment_state, expected)
+    environment.close()
