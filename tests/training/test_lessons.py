@@ -79,7 +79,9 @@ def test_looked_up_and_on_the_fly_give_the_same_loss():
         found, expected = (teachers.distillation(outputs, batch, t, SETTINGS) for t in told)
         assert found.keys() == expected.keys()
         for name, value in expected.items():
-            assert float(found[name]) == pytest.approx(float(value), abs=1e-5), name
+            assert float(found[name].detach()) == pytest.approx(float(value.detach()), abs=1e-5), (
+                name
+            )
 
 
 def test_a_run_asks_about_what_it_will_meet_and_no_more():
@@ -192,13 +194,9 @@ def test_a_stream_knows_the_place_of_every_sample(seed, total, epochs):
     members = [stream.members(shard) for shard in range(count)]
     rows, draws = (np.concatenate(part) for part in zip(*members, strict=True))
     assert np.array_equal(stream.places(rows, draws), np.arange(total * epochs))
-    for size in (1, 48):
-        batch = loop.sample(seed, 0, size, total)
-        wrapped = np.arange(size) // total % epochs
-        assert np.array_equal(
-            stream.places(batch, wrapped),
-            wrapped * total + np.arange(size) % total,
-        )
+    first = min(48, total * epochs)
+    batch, places = loop.sample(seed, 0, first, total), np.arange(first)
+    assert np.array_equal(stream.places(batch, places // total), places)
 
 
 def test_noise_belongs_to_a_frame_and_its_draw():
