@@ -13,7 +13,7 @@ than logits: its own head makes them exact again, and a real vocabulary is a hun
 Shards are computed `PART` rows at a time whoever asks, so that their bytes do not depend on what
 lay there already. Asking on the fly (`distill.cache: false`) differs from that by rounding, because
 its batches are others; the parameter is therefore one that a result depends on. In bf16 that
-rounding is bf16's. What is given up is disk: a frame costs queries x width + draws x chunk x 28
+rounding is bf16's. What is given up is disk: a frame costs queries x width + draws x chunk x 14
 floats, so that a large policy on a million frames may be better off without. The `KEEP` folders
 used last stay under `.cache/teachers`; it is always safe to remove them.
 """
