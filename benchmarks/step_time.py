@@ -1,9 +1,9 @@
 """What two teachers cost a training step: none, both on the fly, both looked up.
 
-Usage: python benchmarks/step_time.py [--profiles default study] [--steps 60] [--json FILE]
+Usage: python benchmarks/step_time.py [--profiles default] [--steps 60] [--json FILE]
            [--note TEXT] > docs/benchmarks/step-time.md
 
-Untrained models of a profile's shape on made-up frames and questions, a batch as in training. The
+Untrained models of a profile's shape (`study` has that of `default`) on made-up frames and questions, a batch as in training. The
 three variants take turns step by step, in an order that changes, so that whatever else runs on the
 machine falls on all of them; the figure is the median, of wall-clock and of CPU seconds. A step is
 all that the loop does: batch, teachers, losses, backward pass, clipping, optimiser.
@@ -172,7 +172,7 @@ def page(record: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print the page and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profiles", nargs="+", default=["default", "study"])
+    parser.add_argument("--profiles", nargs="+", default=["default"])
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--note", default="", help="what else used the machine")
