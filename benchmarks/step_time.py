@@ -6,8 +6,8 @@ Usage: python benchmarks/step_time.py [--profiles default] [--steps 60] [--json 
 Untrained models of a profile's shape (`study` has that of `default`) on made-up frames and
 questions, a batch as in training. The three variants take turns step by step, in an order that
 changes, so that whatever else runs on the machine falls on all of them; the figure is the median,
-of wall-clock and of CPU seconds. A step is what the loop does: batch, teachers, losses, backward pass,
-clipping, optimiser.
+of wall-clock and of CPU seconds. A step is what the loop does: batch, teachers, losses, backward
+pass, clipping, optimiser.
 """
 
 import argparse
