@@ -193,16 +193,32 @@ class Prune(Section):
         return self
 
 
+class Targets(Section):
+    """Weights of the action teacher's targets; 0 is off."""
+
+    velocity: NonNegative = Field(0.0, description="flow velocity at the same noise and time")
+    latent: NonNegative = Field(0.0, description="action queries, in units of their variance")
+    chunk: NonNegative = Field(0.0, description="action chunk that the teacher samples")
+    token_kl: NonNegative = Field(0.0, description="action tokens, for a policy that has them")
+
+
 class Distill(Optimisation):
     """Dual-teacher distillation: L = L_VLA + weight * L_KD (DualVLA, lambda = 0.15)."""
 
     arms: tuple[Arm, ...] = Field(min_length=1, description="arms to train")
     weight: NonNegative = Field(description="lambda, the weight of L_KD")
     temperature: Positive = Field(description="temperature of the reasoning teacher's KL")
-    velocity_weight: NonNegative = Field(description="weight of the velocity target")
-    latent_weight: NonNegative = Field(description="weight of the variance-normalised latents")
+    targets: Targets = Field(description="what the action teacher teaches, with weights")
     language_weight: NonNegative = Field(description="weight of the language loss in L_VLA")
     reasoning_teacher: Literal["generalist", "base_vlm"] = Field(description="who teaches language")
+    draws: Count = Field(description="different noise draws a robot frame gets, one an epoch")
+    cache: bool = Field(description="whether teachers are asked once, before training")
+
+    @model_validator(mode="after")
+    def _something_to_teach(self) -> "Distill":
+        if not any(self.targets.model_dump().values()):
+            raise ValueError("targets: no target has a weight")
+        return self
 
 
 class Evaluate(Section):

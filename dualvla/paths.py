@@ -16,6 +16,7 @@ BENCHMARK = Path("results/benchmark")
 SCORE = Path("results/score")
 REPORT = Path("report")
 CHECKPOINTS = Path(".cache/checkpoints")  # training state, outside DVC
+TEACHERS = Path(".cache/teachers")  # what teachers said, outside DVC
 TIMINGS = Path(".cache/timings")  # what each stage cost last time, outside DVC
 
 

@@ -44,6 +44,11 @@ def refused(project, *arguments: str, says: str, **environment: str) -> None:
         ({"prunes": {}}, "unknown parameter prunes .*did you mean prune"),
         ({"prune": {"tolerance": 99}}, r"prune\.tolerance: .*less than or equal to 16, got 99"),
         ({"distill": {"weight": float("nan")}}, r"distill\.weight: .*finite"),
+        (
+            {"distill": {"targets": {"velocty": 1.0}}},
+            r"unknown parameter distill\.targets\.velocty .*did you mean velocity",
+        ),
+        ({"distill": {"targets": {"velocity": 0, "latent": 0}}}, "targets: no target has a weight"),
         ({"simulation": {"tasks": ["banana"]}}, r"simulation\.tasks\.0: .*'carrot'"),
         ({"evaluate": {"models": ["prune_only"]}}, r"prune_only is not in distill\.arms"),
         ({"demonstrations": {"source": "rlds"}}, "rlds_path is needed"),

@@ -130,3 +130,18 @@ def kept(
     if keep_free_form:
         result = result | (robot["kind"] != "plain").to_numpy()
     return result
+
+
+def require_text(robot: pd.DataFrame, keep: np.ndarray, arm: str) -> None:
+    """Raise a `UserError` if an arm would train on no reasoning text at all.
+
+    Args:
+        robot: robot rows of the index.
+        keep: (rows,) which keep their text.
+        arm: for the message.
+    """
+    text = robot["reasoning"].fillna("").astype(str).str.len().to_numpy() > 0
+    if not (keep & text & (robot["split"] == "train").to_numpy()).any():
+        what = f"arm {arm}: no robot frame for training keeps its reasoning"
+        fix = "loosen the thresholds of prune, or keep text of free-form instructions"
+        raise UserError(what, where="mixture.parquet, verdicts.parquet", fix=fix)

@@ -131,8 +131,12 @@ class ActionExpert(nn.Module):
 
     def sample(self, context: list[tuple[Tensor, Tensor]], noise: Tensor, steps: int) -> Tensor:
         """Integrate from `noise` (B, H, A) to a chunk with `steps` Euler steps."""
-        x = noise[:, None]
+        return self.samples(context, noise[:, None], steps)[:, 0]
+
+    def samples(self, context: list[tuple[Tensor, Tensor]], noise: Tensor, steps: int) -> Tensor:
+        """The same from several noises a context, (B, N, H, A)."""
+        x = noise
         for i in range(steps):
             time = torch.full(x.shape[:2], i / steps, device=x.device)
             x = x + self.velocity(context, x, time) / steps
-        return x[:, 0]
+        return x

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dualvla.config import Prune
+from dualvla.errors import UserError
 from dualvla.pruning.kinematics import action_scores
 
 Rule = Literal["both", "scene_only", "kinematic_only", "random", "none"]
@@ -116,6 +117,16 @@ def keep_mask(table: pd.DataFrame, rule: Rule, seed: int) -> NDArray[np.bool_]:
         order = np.lexsort((*rank, first))
         mask[rows.index.to_numpy()[order[:count]]] = True
     return mask
+
+
+def require_retention(table: pd.DataFrame, params: Prune) -> None:
+    """Raise a `UserError` if the verdict keeps a share of frames outside `params`' gate."""
+    share = float(table["keep"].mean()) if len(table) else 0.0
+    low, high = params.min_retention, params.max_retention
+    if not low <= share <= high:
+        what = f"{share:.1%} of frames keep their reasoning, allowed are {low:.1%} to {high:.1%}"
+        fix = "run the stage prune with other thresholds, or move prune.min_ and max_retention"
+        raise UserError(what, where="verdicts.parquet", fix=fix)
 
 
 def retention(table: pd.DataFrame) -> dict[str, Any]:

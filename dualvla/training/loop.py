@@ -47,9 +47,9 @@ def sample(seed: int, step: int, size: int, total: int) -> np.ndarray:
     return out
 
 
-def generator(seed: int, step: int) -> torch.Generator:
-    """Random numbers of one step."""
-    state = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+def generator(*key: int) -> torch.Generator:
+    """Random numbers of one step or sample: a pure function of seed and place."""
+    state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
     return torch.Generator().manual_seed(state)
 
 
@@ -68,6 +68,12 @@ def precision() -> str:
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
     flags = Path("/proc/cpuinfo")
     return "bf16" if flags.is_file() and "avx512_bf16" in flags.read_text() else "no"
+
+
+def autocast() -> torch.autocast:
+    """The precision that `fit` computes in, for what is computed outside of it."""
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.autocast(kind, torch.bfloat16, enabled=precision() == "bf16")
 
 
 def fit(

@@ -2,21 +2,22 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dualvla.models import vlm as vlms
-from dualvla.models.action_expert import flow_time, interpolate
+from dualvla.models.action_expert import interpolate
 from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Sequences
-
-NOISE_SAMPLES = 2  # flow-matching draws per hidden state: the expert is cheap, the decoder is not
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Robot rows first, then multimodal rows."""
+    """Robot rows first, then questions: a row's domain decides which teacher it has.
+
+    Robot rows `[:robots]` are the action teacher's, which reads `plain`; questions `[robots:]` are
+    the reasoning teacher's.
+    """
 
     encoded: Tensor  # (B, V, Dv)
     sequences: Sequences  # (B, T)
@@ -25,7 +26,10 @@ class Batch:
     state: Tensor  # (robots, 7) normalised
     noise: Tensor  # (robots, N, H, 7)
     time: Tensor  # (robots, N) flow time in [0, 0.999]
-    plain: Sequences | None = None  # (robots, T') prompts without reasoning, for the action teacher
+    plain: Sequences | None  # (robots, T') prompts without reasoning; None without robot rows
+    split: str  # train | heldout: whose samples `index` counts
+    index: Tensor  # (B,) place among that split's robot frames or questions
+    draw: Tensor  # (robots,) which noise draw of its frame
 
 
 @dataclass(frozen=True)
@@ -39,36 +43,20 @@ class Outputs:
     velocity: Tensor  # (robots, N, H, 7)
 
 
-def draw(
-    actions: Tensor, generator: torch.Generator, samples: int = NOISE_SAMPLES
-) -> tuple[Tensor, Tensor]:
-    """Noise (R, N, H, 7) and flow time (R, N) for chunks (R, H, 7)."""
-    rows = len(actions)
-    noise = torch.randn(rows, samples, *actions.shape[1:], generator=generator)
-    return noise, flow_time(torch.rand(rows, samples, generator=generator))
-
-
-def run(policy: VlaPolicy, batch: Batch, sequences: Sequences | None = None) -> Outputs:
-    """Run a policy on a batch, or on its robot rows with other `sequences`."""
-    robots = batch.robots
-    inputs = batch.sequences if sequences is None else sequences
-    encoded = batch.encoded if sequences is None else batch.encoded[:robots]
-    hidden, latents = policy(encoded, inputs)
+def run(policy: VlaPolicy, batch: Batch) -> Outputs:
+    """Run a policy on a batch."""
+    robots, inputs = batch.robots, batch.sequences
+    hidden, latents = policy(batch.encoded, inputs)
     logits, tokens = vlms.answer_logits(policy.vlm, hidden, inputs.labels)
     rows = (inputs.labels[:, 1:] != -100).nonzero()[:, 0]
-    context = policy.expert.context(latents[:robots], encoded[:robots], batch.state)
-    point, _ = interpolate(batch.noise, batch.actions[:, None], batch.time)
-    velocity = policy.expert.velocity(context, point, batch.time)
+    context = policy.expert.context(latents[:robots], batch.encoded[:robots], batch.state)
+    velocity = policy.expert.velocity(context, noisy(batch), batch.time)
     return Outputs(logits, tokens, rows, latents[:robots], velocity)
 
 
-def answers(policy: VlaPolicy, batch: Batch) -> Tensor:
-    """Logits (M, vocabulary) at the answer positions of the multimodal rows alone."""
-    rows = slice(batch.robots, None)
-    inputs = batch.sequences
-    part = Sequences(inputs.input_ids[rows], inputs.attention_mask[rows], inputs.labels[rows])
-    hidden, _ = policy(batch.encoded[rows], part)
-    return vlms.answer_logits(policy.vlm, hidden, part.labels)[0]
+def noisy(batch: Batch) -> Tensor:
+    """Points (robots, N, H, 7) on the paths from noise to actions, at the batch's times."""
+    return interpolate(batch.noise, batch.actions[:, None], batch.time)[0]
 
 
 def flow(outputs: Outputs, batch: Batch) -> Tensor:

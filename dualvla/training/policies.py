@@ -1,6 +1,6 @@
 """Training a policy: specialist, generalist and the arms of distillation share these few steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,10 @@ from dualvla.models import policy as policies
 from dualvla.models.features import encode_images
 from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Processor
-from dualvla.training import checkpoints, environment, loop, losses, samples, teachers
+from dualvla.training import checkpoints, environment, lessons, loop, losses, samples, teachers
 from dualvla.training.losses import Batch
 from dualvla.training.samples import Mixer, QuestionSamples, RobotSamples
-from dualvla.training.teachers import Recipe
+from dualvla.training.teachers import Lesson, Pair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,11 +45,11 @@ def specialist_data(
     robot = _robot(dataset, model, _plain_prompts(dataset, processor, commands))
     rows = np.concatenate([np.full(len(dataset.rows(e)), held[e]) for e in range(len(held))])
 
-    def mixer(chosen: "NDArray[np.int64]") -> Mixer:
+    def mixer(split: str, chosen: "NDArray[np.int64]") -> Mixer:
         part = _select(robot, chosen)
-        return Mixer(processor, settings.batch_size, 0.0, params.seed, part)
+        return Mixer(processor, settings.batch_size, 0.0, params.seed, part, split=split)
 
-    return Splits(mixer(np.flatnonzero(~rows)), mixer(np.flatnonzero(rows)))
+    return Splits(mixer("train", np.flatnonzero(~rows)), mixer("heldout", np.flatnonzero(rows)))
 
 
 def _plain_prompts(
@@ -132,7 +132,14 @@ def mixed_data(
         )
         share = params.mix.multimodal_share if len(about) else 0.0
         return Mixer(
-            processor, settings.batch_size, share, params.seed, _select(robot, chosen), part
+            processor,
+            settings.batch_size,
+            share,
+            params.seed,
+            _select(robot, chosen),
+            part,
+            draws=settings.draws if isinstance(settings, Distill) else None,
+            split=split,
         )
 
     return Splits(mixer("train"), mixer("heldout"))
@@ -163,28 +170,41 @@ def _questions(
 def objective(
     model: VlaPolicy,
     language_weight: float,
-    distill: tuple[Distill, Recipe, VlaPolicy, VlaPolicy] | None = None,
+    distill: tuple[Distill, Callable[[Batch], Lesson]] | None = None,
 ) -> Callable[[Batch], loop.Losses]:
-    """Loss of a batch: L_VLA, and lambda L_KD where an arm has teachers."""
+    """Loss of a batch: L_VLA, and lambda L_KD of what the teachers say about it."""
 
     def compute(batch: Batch) -> loop.Losses:
         outputs = losses.run(model, batch)
         flow, language = losses.flow(outputs, batch), losses.language(outputs)
         result = {"loss": flow + language_weight * language, "flow": flow, "language": language}
         if distill is not None:
-            settings, recipe, specialist, reasoner = distill
-            parts = teachers.distillation(
-                outputs,
-                batch,
-                action_teacher=specialist if recipe.action_teacher else None,
-                reasoning_teacher=reasoner if recipe.reasoning_teacher else None,
-                settings=settings,
-            )
+            settings, teach = distill
+            parts = teachers.distillation(outputs, batch, teach(batch), settings)
             result["loss"] = result["loss"] + settings.weight * parts["kd"]
             result |= parts
         return result
 
     return compute
+
+
+def teaching(
+    settings: Distill, pair: Pair, data: Splits, marks: Mapping[str, str]
+) -> Callable[[Batch], Lesson]:
+    """How a run asks its teachers: looked up, or on the fly.
+
+    Args:
+        settings: targets, steps, and whether answers are kept.
+        pair: the teachers.
+        data: all batches the run will ask about.
+        marks: fingerprints, see `lessons.prepare`.
+    """
+    if not settings.cache:
+        return lambda batch: teachers.ask(pair, batch, settings.targets)
+    robot = data.heldout.robot
+    steps = HELDOUT_BATCHES if robot is not None and robot.prompts else 0
+    runs = {"train": (data.train, settings.steps), "heldout": (data.heldout, steps)}
+    return lessons.prepare(pair, settings.targets, marks, runs)
 
 
 def train(

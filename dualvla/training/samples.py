@@ -2,7 +2,8 @@
 
 Pictures are held as the frozen vision tower's output, texts as tokens; a batch is then a few array
 look-ups. Robot frames and questions come from the mixture's index, so that what a run has seen is
-written down in one file.
+written down in one file. Noise belongs to a frame and its draw, not to a step: what a teacher says
+about them can be kept, whatever batch they turn up in.
 """
 
 from collections.abc import Sequence
@@ -15,10 +16,14 @@ from torch import Tensor
 
 from dualvla.data import lerobot
 from dualvla.models import actions
+from dualvla.models.action_expert import flow_time
 from dualvla.models.actions import ActionStatistics
 from dualvla.models.processing import Processor
 from dualvla.training import loop
-from dualvla.training.losses import Batch, draw
+from dualvla.training.losses import Batch
+
+UNLIMITED = 2**31  # more epochs than any run has
+NOISE_SAMPLES = 2  # flow-matching draws per hidden state: the expert is cheap, the decoder is not
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,19 @@ def normalised_state(state: np.ndarray, stats: ActionStatistics) -> Tensor:
     return torch.from_numpy(scaled)
 
 
-def robot_batch(
-    samples: RobotSamples, rows: np.ndarray, generator: torch.Generator
-) -> dict[str, Any]:
-    """Arrays of the robot rows of a batch, as keywords of `Batch`."""
-    chunk = samples.actions[rows]
-    noise, time = draw(chunk, generator)
-    return {"actions": chunk, "state": samples.state[rows], "noise": noise, "time": time}
+def noise(
+    seed: int, rows: np.ndarray, draws: np.ndarray, shape: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Noise (R, N, *shape) and flow times (R, N) of frames and their draws.
+
+    Both are pure functions of the seed, the frame's row and the draw's number.
+    """
+    several, times = [], []
+    for row, draw in zip(rows.tolist(), draws.tolist(), strict=True):
+        generator = loop.generator(seed, row, draw)
+        several.append(torch.randn(NOISE_SAMPLES, *shape, generator=generator))
+        times.append(torch.rand(NOISE_SAMPLES, generator=generator))
+    return torch.stack(several), flow_time(torch.stack(times))
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,9 @@ class Mixer:
         size: rows a batch.
         share: of questions among them; 0 without `questions`.
         seed: of order and noise.
+        draws: different noise draws a frame gets, one an epoch and then again from the first;
+            None never repeats one.
+        split: train | heldout.
     """
 
     processor: Processor
@@ -100,22 +114,37 @@ class Mixer:
     seed: int
     robot: RobotSamples | None = None
     questions: QuestionSamples | None = None
+    draws: int | None = None
+    split: str = "train"
+
+    @property
+    def shares(self) -> tuple[int, int]:
+        """Robot rows and questions of a batch."""
+        if self.robot is None:
+            return 0, self.size
+        asked = 0 if self.questions is None else round(self.size * self.share)
+        return self.size - asked, asked
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step."""
-        asked = 0 if self.questions is None else round(self.size * self.share)
-        if self.robot is None:
-            asked = self.size
-        robots, questions = np.empty(0, np.int64), np.empty(0, np.int64)
-        if self.robot is not None:
+        robots, asked = self.shares
+        rows = draws = questions = np.empty(0, np.int64)
+        if self.robot is not None and robots:
             total = len(self.robot.prompts)
-            robots = loop.sample(self.seed, step, self.size - asked, total)
+            rows = loop.sample(self.seed, step, robots, total)
+            draws = (step * robots + np.arange(robots)) // total % (self.draws or UNLIMITED)
         if self.questions is not None and asked:
             questions = loop.sample(self.seed + 1, step, asked, len(self.questions.prompts))
-        return self.rows(robots, questions, loop.generator(self.seed, step))
+        return self.rows(rows, draws, questions)
 
-    def rows(self, robots: np.ndarray, questions: np.ndarray, generator: torch.Generator) -> Batch:
-        """The batch of given robot frames and questions."""
+    def rows(self, robots: np.ndarray, draws: np.ndarray, questions: np.ndarray) -> Batch:
+        """The batch of given robot frames, each with the number of its noise draw, and questions.
+
+        Args:
+            robots: (R,) rows of `robot`.
+            draws: (R,).
+            questions: (Q,) rows of `questions`; R + Q is not 0.
+        """
         encoded, prompts, answers, labelled = [], [], [], []
         extra: dict[str, Any] = {
             "actions": torch.zeros(0, 1, 7),
@@ -125,7 +154,10 @@ class Mixer:
         }
         plain = None
         if self.robot is not None and len(robots):
-            extra = robot_batch(self.robot, robots, generator)
+            chunk = self.robot.actions[robots]
+            given, time = noise(self.seed, robots, draws, chunk.shape[1:])
+            state = self.robot.state[robots]
+            extra = {"actions": chunk, "state": state, "noise": given, "time": time}
             encoded.append(self.robot.encoded[robots])
             prompts += [self.robot.prompts[i] for i in robots]
             answers += [self.robot.answers[i] for i in robots]
@@ -139,4 +171,13 @@ class Mixer:
             labelled += [True] * len(questions)
         sequences = self.processor.pad(prompts, answers)
         sequences.labels[~torch.tensor(labelled)] = -100
-        return Batch(torch.cat(encoded), sequences, len(robots), plain=plain, **extra)
+        return Batch(
+            torch.cat(encoded),
+            sequences,
+            len(robots),
+            plain=plain,
+            split=self.split,
+            index=torch.from_numpy(np.concatenate([robots, questions])),
+            draw=torch.from_numpy(draws),
+            **extra,
+        )

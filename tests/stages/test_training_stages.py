@@ -15,6 +15,7 @@ import pytest
 import simulated_episodes
 import tiny_multimodal
 import yaml
+from safetensors.torch import load_file, save_file
 
 from dualvla import config, files
 from dualvla.data import conversations, lerobot
@@ -105,6 +106,34 @@ def test_generalist_and_distillation_train_and_answer(trained):
     assert metrics["curve"][-1]["loss"] < metrics["curve"][0]["loss"]
 
 
+def distilled(folder: Path) -> str:
+    run(folder, "distill", "--arm", "dualvla")
+    return files.sha256(folder / "models/dualvla/model.safetensors")
+
+
+def test_a_warm_cache_changes_no_bit_and_serves_the_other_arms(with_generalist):
+    folder = with_generalist
+    shutil.rmtree(folder / ".cache/teachers", ignore_errors=True)
+    cold = distilled(folder)
+    shards = {p: p.stat().st_mtime_ns for p in (folder / ".cache/teachers").rglob("*.safetensors")}
+    assert distilled(folder) == cold
+    run(folder, "distill", "--arm", "no_reasoning_teacher")
+    assert {p: p.stat().st_mtime_ns for p in shards} == shards
+    assert set((folder / ".cache/teachers").rglob("*.safetensors")) == set(shards)
+
+
+def test_teachers_asked_on_the_fly_teach_the_same(with_generalist):
+    distilled(with_generalist)
+    looked_up = files.read_json(with_generalist / "models/dualvla/metrics.json")
+    patched(with_generalist, {"distill": {"cache": False}})
+    shutil.rmtree(with_generalist / ".cache/teachers")
+    distilled(with_generalist)
+    assert not (with_generalist / ".cache/teachers").exists()
+    asked = files.read_json(with_generalist / "models/dualvla/metrics.json")
+    for one, other in zip(looked_up["curve"], asked["curve"], strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
+
+
 def test_a_killed_specialist_ends_with_the_same_weights(trained, tmp_path):
     whole = files.sha256(trained / "models/specialist/model.safetensors")
     copy = tmp_path / "copy"
@@ -191,3 +220,75 @@ def test_a_truncated_checkpoint_is_refused(workspace):
 
 def test_an_unknown_arm_is_refused(workspace):
     refused(workspace, "no arm nobody", "distill", "--arm", "nobody")
+
+
+def patched(folder: Path, patch: dict) -> None:
+    params = config.merge(config.read_yaml(folder / "params.yaml"), patch)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+@pytest.fixture
+def with_generalist(workspace):
+    """A workspace whose generalist is the specialist: distillation needs no better one."""
+    shutil.rmtree(workspace / "models/generalist", ignore_errors=True)
+    shutil.copytree(workspace / "models/specialist", workspace / "models/generalist")
+    return workspace
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("models/specialist", "specialist"),
+        ("models/generalist", "generalist"),
+        ("data/mixture", "mix"),
+        ("data/pruned", "prune"),
+    ],
+)
+def test_an_arm_names_the_stage_that_has_not_run(with_generalist, name, needs):
+    shutil.rmtree(with_generalist / name)
+    says = f"{name}: arm dualvla needs the stage {needs}, which has not run"
+    refused(with_generalist, says, "distill", "--arm", "dualvla")
+
+
+def judged(folder: Path, keep: float) -> None:
+    path = folder / "data/pruned/verdicts.parquet"
+    table = pd.read_parquet(path)
+    table["keep"] = table["frame_index"] < keep * 10
+    table.to_parquet(path)
+
+
+@pytest.mark.parametrize("keep", [0, 9999])
+def test_a_retention_outside_its_gate_is_refused(with_generalist, keep):
+    judged(with_generalist, keep)
+    says = "of frames keep their reasoning, allowed are 2.0% to 80.0%"
+    refused(with_generalist, says, "distill", "--arm", "dualvla")
+
+
+def test_an_arm_that_would_read_no_reasoning_is_refused(with_generalist):
+    judged(with_generalist, 0)
+    patched(with_generalist, {"prune": {"min_retention": 0.0, "keep_free_form": False}})
+    says = "arm dualvla: no robot frame for training keeps its reasoning"
+    refused(with_generalist, says, "distill", "--arm", "dualvla")
+
+
+def test_action_tokens_of_a_flow_are_refused(with_generalist):
+    patched(with_generalist, {"distill": {"targets": {"token_kl": 1.0}}})
+    refused(with_generalist, "token_kl compares action tokens", "distill", "--arm", "dualvla")
+
+
+def test_a_teacher_of_other_actions_is_refused(with_generalist):
+    path = with_generalist / "models/specialist/config.json"
+    data = files.read_json(path)
+    data["statistics"]["max_translation"] *= 2
+    files.write_json(path, data)
+    says = "models/specialist: action statistics max_translation of the teacher is"
+    refused(with_generalist, says, "distill", "--arm", "dualvla")
+    refused(with_generalist, says, "distill", "--arm", "no_reasoning_teacher")
+
+
+def test_answers_of_another_teacher_are_refused(with_generalist):
+    distilled(with_generalist)
+    shutil.rmtree(with_generalist / "models/dualvla")
+    for path in (with_generalist / ".cache/teachers").rglob("*.safetensors"):
+        save_file(load_file(path), path, metadata={"teacher": "another"})
+    refused(with_generalist, "these answers are another teacher's", "distill", "--arm", "dualvla")

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from typing import get_args
 
@@ -5,10 +6,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_policy import policy
-from torch.distributions import Categorical, kl_divergence
+from tiny_policy import policy, statistics
+from torch.distributions import Categorical, Normal, kl_divergence
+from torch.nn import functional
 
-from dualvla import config
+from dualvla import config, conventions
+from dualvla.errors import UserError
+from dualvla.models import vlm as vlms
+from dualvla.models.action_expert import interpolate
 from dualvla.training import losses, samples, teachers
 
 
@@ -50,21 +55,26 @@ def batch(model, robots=2, questions=2):
         [processor.question_prompt("what colour is the carrot?")] * questions,
         [processor.answer("orange")] * questions,
     )
-    mixer = samples.Mixer(processor, robots + questions, 0.5, 0, robot, asked)
+    share = questions / (robots + questions)
+    mixer = samples.Mixer(processor, robots + questions, share, 0, robot, asked)
     return mixer(0)
 
 
-def distilled(arm, *, student_seed=0):
-    student, specialist, reasoner = policy(student_seed), policy(1, reasons=False), policy(2)
+ALL = config.Targets(velocity=1, latent=1, chunk=1)
+SETTINGS = config.load().distill
+
+
+def distilled(arm, targets=SETTINGS.targets):
+    student, specialist, reasoner = policy(0), policy(1, reasons=False), policy(2)
     made = batch(student)
     recipe = teachers.RECIPES[arm]
-    return teachers.distillation(
-        losses.run(student, made),
-        made,
-        action_teacher=specialist if recipe.action_teacher else None,
-        reasoning_teacher=reasoner if recipe.reasoning_teacher else None,
-        settings=config.load().distill,
+    pair = teachers.Pair(
+        specialist if recipe.action_teacher else None,
+        reasoner if recipe.reasoning_teacher else None,
     )
+    settings = SETTINGS.model_copy(update={"targets": targets})
+    lesson = teachers.ask(pair, made, targets)
+    return teachers.distillation(losses.run(student, made), made, lesson, settings)
 
 
 def test_an_arm_without_teachers_adds_nothing():
@@ -79,18 +89,143 @@ def test_each_teacher_adds_its_own_terms(arm):
     assert float(parts["kd"].detach()) > 0
 
 
+def test_targets_are_added_by_their_weights_and_0_is_off():
+    alone = distilled("no_reasoning_teacher", ALL)
+    assert {"kd_velocity", "kd_latent", "kd_chunk"} <= set(alone)
+    mixed = distilled("no_reasoning_teacher", config.Targets(velocity=2, chunk=0.5))
+    assert set(mixed) == {"kd", "kd_velocity", "kd_chunk"}
+    expected = 2 * alone["kd_velocity"] + 0.5 * alone["kd_chunk"]
+    assert float(mixed["kd"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
 def test_a_student_equal_to_its_teachers_loses_nothing_on_questions():
     student = policy(0)
     made = batch(student)
-    outputs = losses.run(student, made)
-    parts = teachers.distillation(
-        outputs,
-        made,
-        action_teacher=None,
-        reasoning_teacher=policy(0),
-        settings=config.load().distill,
-    )
+    lesson = teachers.ask(teachers.Pair(None, policy(0)), made, ALL)
+    parts = teachers.distillation(losses.run(student, made), made, lesson, SETTINGS)
     assert float(parts["kd_language"].detach()) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("domain", ["robot", "questions"])
+def test_a_domain_is_taught_by_its_own_teacher_alone(domain):
+    student = policy(0)
+    made = batch(student, robots=2, questions=0) if domain == "robot" else batch(student, 0, 2)
+    lesson = teachers.ask(teachers.Pair(policy(1), policy(2)), made, ALL)
+    assert (lesson.velocity is not None) == (lesson.latents is not None) == (domain == "robot")
+    assert (lesson.logits is not None) == (domain == "questions")
+
+
+def test_the_end_point_of_a_true_velocity_is_the_chunk():
+    made = batch(policy(0), robots=4)
+    _, velocity = interpolate(made.noise, made.actions[:, None], made.time)
+    chunk = made.actions[:, None].expand_as(velocity)
+    torch.testing.assert_close(teachers.end_point(velocity, made), chunk, atol=0.01, rtol=0)
+
+
+def test_a_chunk_that_is_taught_is_what_the_teacher_would_do():
+    teacher = policy(1)
+    made = batch(teacher)
+    said = teachers.ask(teachers.Pair(teacher, None), made, config.Targets(chunk=1))
+    latents = teachers.intent(teacher, made)
+    context = teacher.expert.context(latents, made.encoded[: made.robots], made.state)
+    acted = teacher.expert.sample(context, made.noise[:, 1], teacher.config.shape.flow_steps)
+    torch.testing.assert_close(said.chunk[:, 1], acted)
+
+
+@given(st.floats(0.1, 3))
+def test_the_squared_difference_of_velocities_is_a_kl_of_equal_gaussians(deviation):
+    ours, theirs = torch.randn(3, 2, 4, 7).double(), torch.randn(3, 2, 4, 7).double()
+    kl = kl_divergence(Normal(theirs, deviation), Normal(ours, deviation)).mean()
+    expected = functional.mse_loss(ours, theirs) / (2 * deviation**2)
+    assert float(kl) == pytest.approx(float(expected), rel=1e-6)
+
+
+BINS, DIMENSIONS = 32, 7
+
+
+def discrete_actions(temperature, steps):
+    """A head of action tokens, 7 dimensions of 32 bins, taught on frames that it sees often."""
+    torch.manual_seed(0)
+    features = torch.randn(16, 24)
+    teacher, student = (torch.nn.Linear(24, DIMENSIONS * BINS) for _ in range(2))
+    wanted = teacher(features).detach().view(-1, BINS) * 3
+    optimizer = torch.optim.Adam(student.parameters(), lr=0.03)
+    history = []
+    for _ in range(steps):
+        loss = teachers.token_kl(student(features).view(-1, BINS), wanted, temperature)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(float(loss.detach()))
+    return history, student(features).view(-1, BINS).detach(), wanted
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_token_kl_teaches_a_discrete_action_head(temperature):
+    history, taught, wanted = discrete_actions(temperature, 300)
+    assert history[-1] < 0.001 * history[0]
+    assert torch.equal(taught.argmax(-1), wanted.argmax(-1))
+    torch.testing.assert_close(taught.softmax(-1), wanted.softmax(-1), atol=0.02, rtol=0)
+
+
+@given(st.floats(0.5, 4), st.integers(1, 5))
+def test_the_gradient_of_token_kl_is_the_difference_of_probabilities(temperature, rows):
+    student = torch.randn(rows, BINS, dtype=torch.double, requires_grad=True)
+    teacher = torch.randn(rows, BINS, dtype=torch.double)
+    teachers.token_kl(student, teacher, temperature).backward()
+    difference = (student / temperature).softmax(-1) - (teacher / temperature).softmax(-1)
+    torch.testing.assert_close(student.grad, temperature * difference.detach() / rows)
+
+
+def test_the_squared_temperature_keeps_the_gradient_as_large():
+    """Without it the gradient would fall by T^2; with it, it tends to that of matched logits."""
+    sizes = []
+    for temperature in (1.0, 10.0, 100.0):
+        generator = torch.Generator().manual_seed(0)
+        student = torch.randn(64, BINS, generator=generator, requires_grad=True)
+        teacher = torch.randn(64, BINS, generator=generator)
+        teachers.token_kl(student, teacher, temperature).backward()
+        sizes.append(float(student.grad.norm()))
+    assert sizes[2] == pytest.approx(sizes[1], rel=0.1)
+    assert 0.3 < sizes[1] / sizes[0] < 3
+
+
+def test_continuous_actions_have_no_tokens():
+    with pytest.raises(UserError, match=r"distill\.targets: token_kl compares action tokens"):
+        teachers.require_continuous(config.Targets(velocity=1, token_kl=0.5))
+    teachers.require_continuous(config.Targets(velocity=1))
+
+
+def changed(**update):
+    teacher = policy(1)
+    teacher.config = dataclasses.replace(teacher.config, **update)
+    return teacher
+
+
+SHAPE = policy(0).config.shape
+OTHERS = {
+    "chunk of the teacher is 3": {"shape": SHAPE.model_copy(update={"chunk": 3})},
+    "queries of the teacher is 5": {"shape": SHAPE.model_copy(update={"queries": 5})},
+    "action convention translation": {"convention": conventions.WIDOWX_BRIDGE},
+    "action statistics max_rotation": {
+        "statistics": dataclasses.replace(statistics(), max_rotation=9.0)
+    },
+}
+
+
+@pytest.mark.parametrize("says", OTHERS)
+def test_a_teacher_that_cannot_be_compared_is_refused(says):
+    with pytest.raises(UserError, match=f"models/specialist: {says}"):
+        teachers.require_alike(policy(0), changed(**OTHERS[says]), "models/specialist")
+
+
+def test_a_teacher_that_sees_otherwise_is_refused():
+    student, teacher = policy(0), policy(0)
+    teachers.require_alike(student, teacher, "models/specialist")
+    with torch.no_grad():
+        next(vlms.tower(teacher.vlm).parameters()).add_(1)
+    with pytest.raises(UserError, match="other vision towers"):
+        teachers.require_alike(student, teacher, "models/specialist")
 
 
 def test_language_loss_counts_answer_tokens_only():
