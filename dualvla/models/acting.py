@@ -18,7 +18,7 @@ from torch import Tensor
 from dualvla import config
 from dualvla.errors import UserError
 from dualvla.interface import Decision, Observation
-from dualvla.models import actions, generation, policy
+from dualvla.models import actions, experts, generation, policy
 from dualvla.models import vlm as vlms
 from dualvla.models.processing import Processor
 from dualvla.training import loop, samples
@@ -36,6 +36,7 @@ class _Episode:
     text: str | None = None
     written: list[int] = field(default_factory=list)  # tokens of `text`, the next one's draft
     prompt: list[int] = field(default_factory=list)
+    words: generation.Prefix | None = None  # of two streams: the text in force
 
 
 class ModelPolicy:
@@ -81,8 +82,27 @@ class ModelPolicy:
             if observation.instruction != episode.instruction:
                 raise UserError("the instruction changed without a reset")
             pictures.append(observation.image)
-        vlm, processor = self.model.vlm, self.model.processor
         encoded = encode(self.model, pictures)
+        decide = self._in_two_streams if self.model.config.streams else self._in_one_stream
+        thinking, written, latents = decide(episodes, encoded)
+        chunk = self._chunks(episodes, observations, encoded, latents)
+        decisions = []
+        for i, (episode, observation) in enumerate(zip(episodes, observations, strict=True)):
+            if thinking[i]:
+                episode.text = self.model.processor.decode(written[i])
+            episode.decisions += 1
+            statistics = self.model.config.statistics
+            wanted = actions.unnormalise(chunk[i, : self.settings.execute], statistics)
+            moves = actions.deltas(observation.controller, wanted, statistics)
+            tokens = len(written[i]) + 2 if thinking[i] else 1
+            decisions.append(Decision(moves, episode.text, tokens))
+        return decisions
+
+    def _in_one_stream(
+        self, episodes: list[_Episode], encoded: Tensor
+    ) -> tuple[list[bool], list[list[int]], Tensor]:
+        """Whether each row thinks, what it writes, and its latent actions (B, Q, D)."""
+        vlm, processor = self.model.vlm, self.model.processor
         prefix = generation.start(vlm, processor, encoded, [e.prompt for e in episodes])
         thinking = torch.tensor(
             [self._thinks(e, row) for e, row in zip(episodes, prefix.logits, strict=True)],
@@ -91,21 +111,67 @@ class ModelPolicy:
         first = torch.where(thinking, processor.think_id, processor.act_id)
         generation.append(vlm, prefix, first, torch.ones_like(thinking))
         written = self._write(episodes, prefix, thinking)
-        queries = self.model.queries.expand(len(episodes), -1, -1)
+        return thinking.tolist(), written, self._latents(prefix)
+
+    def _in_two_streams(
+        self, episodes: list[_Episode], encoded: Tensor
+    ) -> tuple[list[bool], list[list[int]], Tensor]:
+        """`_in_one_stream` for a model whose words come first, row by row.
+
+        The words in force stay in their cache, so that keeping them costs nothing; what the
+        actions' stream read behind them is taken out again.
+        """
+        rows = [self._in_words_and_actions(e, encoded[i : i + 1]) for i, e in enumerate(episodes)]
+        thinking, written, latents = zip(*rows, strict=True)
+        return list(thinking), list(written), torch.cat(latents)
+
+    def _in_words_and_actions(
+        self, episode: _Episode, encoded: Tensor
+    ) -> tuple[bool, list[int], Tensor]:
+        vlm, processor = self.model.vlm, self.model.processor
+        one = torch.ones(1, dtype=torch.long, device=self.device)
+        thinking = self._told(episode)
+        if not thinking:
+            prefix, size = self._read_command(episode, encoded)
+            thinking = self._thinks(episode, prefix.logits[0])
+        if thinking:
+            words = generation.start(vlm, processor, encoded, [episode.prompt])
+            generation.append(vlm, words, one * processor.think_id, one)
+            episode.written = generation.redraft(vlm, words, processor.eos_id, episode.written)
+            episode.words = words
+            prefix, size = self._read_command(episode, encoded)
+        experts.set_route(vlm, True)
+        generation.append(vlm, prefix, one * processor.act_id, one)
+        latents = self._latents(prefix)
+        generation.forget(prefix, prefix.mask.shape[1] - size)
+        if not self._holds(episode):
+            episode.words = None
+        return thinking, episode.written if thinking else [], latents
+
+    def _read_command(self, episode: _Episode, encoded: Tensor) -> tuple[generation.Prefix, int]:
+        """The actions' stream up to the decision, and how many tokens of words lie before it."""
+        vlm, processor = self.model.vlm, self.model.processor
+        if episode.words is None:
+            return generation.start(vlm, processor, encoded, [episode.prompt], acting=True), 0
+        prefix = episode.words
+        size = prefix.mask.shape[1]
+        experts.set_route(vlm, True)
+        ids = torch.tensor([episode.prompt], device=self.device)
+        embeddings = vlms.embed(vlm, ids, vlms.project(vlm, encoded))
+        hidden = generation.extend(vlm, prefix, embeddings, torch.ones_like(ids))
+        prefix.logits = vlm.lm_head(hidden[:, -1:]).float()[:, 0]
+        return prefix, size
+
+    def _holds(self, episode: _Episode) -> bool:
+        """Whether a text stays in force: it does where the command alone does not say enough."""
+        free = episode.instruction not in self.model.config.commands
+        return free and self.settings.reason in ("auto", "every_n")
+
+    def _latents(self, prefix: generation.Prefix) -> Tensor:
+        rows = len(prefix.mask)
+        queries = self.model.queries.expand(rows, -1, -1)
         ones = torch.ones(queries.shape[:2], dtype=torch.long, device=self.device)
-        latents = generation.extend(vlm, prefix, queries, ones)
-        chunk = self._chunks(episodes, observations, encoded, latents)
-        decisions = []
-        for i, (episode, observation) in enumerate(zip(episodes, observations, strict=True)):
-            if bool(thinking[i]):
-                episode.text = processor.decode(written[i])
-            episode.decisions += 1
-            statistics = self.model.config.statistics
-            wanted = actions.unnormalise(chunk[i, : self.settings.execute], statistics)
-            moves = actions.deltas(observation.controller, wanted, statistics)
-            tokens = len(written[i]) + 2 if bool(thinking[i]) else 1
-            decisions.append(Decision(moves, episode.text, tokens))
-        return decisions
+        return generation.extend(self.model.vlm, prefix, queries, ones)
 
     def _write(
         self, episodes: list[_Episode], prefix: generation.Prefix, thinking: Tensor
@@ -117,16 +183,21 @@ class ModelPolicy:
         return generation.greedy(vlm, prefix, eos, thinking)
 
     def _thinks(self, episode: _Episode, logits: Tensor) -> bool:
+        told = self._told(episode)
+        if told is not None:
+            return told
+        processor = self.model.processor
+        offset = self.model.config.offsets[episode.words is not None]
+        return bool(logits[processor.think_id] - logits[processor.act_id] > offset)
+
+    def _told(self, episode: _Episode) -> bool | None:
+        """Whether to think, or None where the model is asked."""
         if not self.model.config.reasons or self.settings.reason == "never":
             return False
-        if self.settings.reason == "always":
-            return True
         if self.settings.reason == "every_n":
             return episode.decisions % self.settings.reason_every == 0
-        if episode.decisions == 0:
-            return True  # pruning keeps every first frame's text: there is a plan before a motion
-        processor = self.model.processor
-        return bool(logits[processor.think_id] > logits[processor.act_id])
+        # Pruning keeps every first frame's text: there is a plan before a motion.
+        return True if self.settings.reason == "always" or episode.decisions == 0 else None
 
     def _chunks(
         self,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from dualvla.models import experts
 from dualvla.models import vlm as vlms
 from dualvla.models.processing import Processor
 
@@ -31,8 +32,24 @@ class Prefix:
     picture: range  # positions of the image tokens
 
 
-def start(vlm: vlms.Vlm, processor: Processor, encoded: Tensor, prompts: list[list[int]]) -> Prefix:
-    """Run the decoder over pictures (B, V, Dv) and prompts."""
+def start(
+    vlm: vlms.Vlm,
+    processor: Processor,
+    encoded: Tensor,
+    prompts: list[list[int]],
+    *,
+    acting: bool = False,
+) -> Prefix:
+    """Run the decoder over pictures (B, V, Dv) and prompts.
+
+    Args:
+        vlm: the model.
+        processor: tokens.
+        encoded: vision tower output.
+        prompts: tokens of each row.
+        acting: whether they belong to the actions' stream, where there are two.
+    """
+    experts.set_route(vlm, acting)
     sequences = processor.pad(prompts, [[] for _ in prompts])
     embeddings = vlms.embed(vlm, sequences.input_ids.to(encoded.device), vlms.project(vlm, encoded))
     nothing = embeddings.new_zeros(len(prompts), 0).long()
@@ -112,7 +129,7 @@ def redraft(
             right += 1
         written += [token, *ahead[:right]]
         rest = rest[right:]
-        _forget(prefix, len(ahead) - right)
+        forget(prefix, len(ahead) - right)
         prefix.logits = logits[:, right]
     return written[:-1]
 
@@ -130,7 +147,7 @@ def _read(vlm: vlms.Vlm, prefix: Prefix, tokens: list[int]) -> Tensor:
     return vlm.lm_head(hidden).float()
 
 
-def _forget(prefix: Prefix, count: int) -> None:
+def forget(prefix: Prefix, count: int) -> None:
     """Take the last `count` tokens out of the cache again."""
     if count:
         prefix.cache.crop(-count)

@@ -17,12 +17,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from dualvla import conventions, files
 from dualvla.config import ModelShape
 from dualvla.conventions import Convention
 from dualvla.errors import UserError
+from dualvla.models import experts
 from dualvla.models import vlm as vlms
 from dualvla.models.action_expert import ActionExpert
 from dualvla.models.actions import ActionStatistics
@@ -30,7 +32,7 @@ from dualvla.models.processing import Processor, Sequences
 
 ACTION_DIM = 7
 STATE_DIM = 7
-FORMAT = 1
+FORMAT = 2
 HEAD = "vlm.lm_head.weight"
 
 
@@ -42,6 +44,11 @@ class PolicyConfig:
     statistics: ActionStatistics
     convention: Convention
     reasons: bool  # whether the model was trained to write reasoning
+    streams: bool = False  # whether words and actions have weights of their own
+    # Logit of thinking over that of acting above which `reason: auto` writes: without and with a
+    # text in force.
+    offsets: tuple[float, float] = (0.0, 0.0)
+    commands: tuple[str, ...] = ()  # plain ones; others need their text kept in force
 
 
 class VlaPolicy(nn.Module):
@@ -68,14 +75,47 @@ class VlaPolicy(nn.Module):
             state_dim=STATE_DIM if shape.proprioception else 0,
         )
 
-    def forward(self, encoded: Tensor, sequences: Sequences) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, encoded: Tensor, sequences: Sequences, remembered: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Hidden states of the text (B, T, D) and of the action queries (B, Q, D).
 
         Args:
             encoded: vision tower output (B, V, Dv).
             sequences: left-padded prompts and answers.
+            remembered: (B, V, Dv) pictures that the words' stream is about, where there are two.
         """
-        embeddings = vlms.embed(self.vlm, sequences.input_ids, vlms.project(self.vlm, encoded))
+        if remembered is not None:
+            return self._by_length(encoded, sequences, remembered)
+        return self._read(encoded, sequences, None)
+
+    def _by_length(
+        self, encoded: Tensor, sequences: Sequences, remembered: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Rows with one picture apart from those with two: else most of a batch is padding."""
+        lengths = sequences.attention_mask.sum(1)
+        twice = (sequences.input_ids == self.processor.image_id).sum(1) > encoded.shape[1]
+        parts = [rows for rows in (twice.nonzero()[:, 0], (~twice).nonzero()[:, 0]) if len(rows)]
+        texts, queries = [], []
+        for rows in parts:
+            used = int(lengths[rows].max())
+            assert sequences.acting is not None
+            part = Sequences(
+                sequences.input_ids[rows, -used:],
+                sequences.attention_mask[rows, -used:],
+                sequences.labels[rows, -used:],
+                sequences.acting[rows, -used:],
+            )
+            hidden, latents = self._read(encoded[rows], part, remembered[rows])
+            texts.append(F.pad(hidden, (0, 0, sequences.input_ids.shape[1] - used, 0)))
+            queries.append(latents)
+        back = torch.cat(parts).argsort()
+        return torch.cat(texts)[back], torch.cat(queries)[back]
+
+    def _read(
+        self, encoded: Tensor, sequences: Sequences, remembered: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        embeddings = self._embed(encoded, sequences, remembered)
         queries = self.queries.to(embeddings.dtype).expand(len(embeddings), -1, -1)
         mask = torch.cat(
             [sequences.attention_mask, sequences.attention_mask.new_ones(queries.shape[:2])], 1
@@ -88,6 +128,27 @@ class VlaPolicy(nn.Module):
             self.processor.picture,
         )
         return hidden[:, : -len(self.queries)], hidden[:, -len(self.queries) :]
+
+    def _embed(self, encoded: Tensor, sequences: Sequences, remembered: Tensor | None) -> Tensor:
+        """Embeddings (B, T, D); routes what is read after them."""
+        ids, acting = sequences.input_ids, sequences.acting
+        if acting is None:
+            experts.set_route(self.vlm, False)
+            return vlms.embed(self.vlm, ids, vlms.project(self.vlm, encoded))
+        places = ids == self.processor.image_id
+        spans = acting[places].unflatten(0, (-1, encoded.shape[1]))
+        if remembered is not None:
+            twice = places.sum(1) > encoded.shape[1]
+            shown = torch.stack([twice, torch.ones_like(twice)], 1)
+            encoded = torch.stack([remembered, encoded], 1)[shown]
+        experts.set_route(self.vlm, spans)
+        image = vlms.project(self.vlm, encoded)
+        experts.set_route(self.vlm, acting)
+        embeddings = vlms.embed(self.vlm, ids, image)
+        # Queries act where the token before them does.
+        queries = acting[:, -1:].expand(-1, len(self.queries))
+        experts.set_route(self.vlm, torch.cat([acting, queries], dim=1))
+        return embeddings
 
     def write(self, folder: Path, *, resolved: dict[str, Any], environment: dict[str, str]) -> None:
         """Write the model's files into the existing `folder`."""
@@ -105,6 +166,9 @@ class VlaPolicy(nn.Module):
                 "statistics": self.config.statistics.to_json(),
                 "convention": self.config.convention.to_json(),
                 "reasons": self.config.reasons,
+                "streams": self.config.streams,
+                "offsets": list(self.config.offsets),
+                "commands": list(self.config.commands),
             },
         )
         files.write_json(folder / "params.json", resolved)
@@ -137,8 +201,13 @@ def load(folder: Path) -> VlaPolicy:
             statistics=ActionStatistics.from_json(data["statistics"]),
             convention=conventions.from_json(data["convention"], str(folder)),
             reasons=data["reasons"],
+            streams=data["streams"],
+            offsets=tuple(data["offsets"]),
+            commands=tuple(data["commands"]),
         ),
     )
+    if policy.config.streams:
+        experts.decouple(policy.vlm)
     load_weights(policy, folder / "model.safetensors")
     return policy.eval()
 
@@ -163,7 +232,8 @@ def load_weights(policy: VlaPolicy, path: Path) -> None:
         fix = "load it with the parameters it was trained with"
         raise UserError(f"weight {first} is missing or of another shape", where=str(path), fix=fix)
     policy.load_state_dict(weights, strict=False)
-    policy.vlm.tie_weights()
+    if not policy.config.streams:  # the words of two streams share their tensor already
+        policy.vlm.tie_weights()
 
 
 def start_from(base: Path, shape: ModelShape) -> tuple[vlms.Vlm, Processor]:

@@ -54,7 +54,8 @@ class Sequences:
 
     input_ids: Tensor  # (B, T) int64
     attention_mask: Tensor  # (B, T) int64
-    labels: Tensor  # (B, T) int64: the token itself where it is to be predicted, else -100
+    labels: Tensor  # (B, T) int64: what is to be predicted at that place, else -100
+    acting: Tensor | None = None  # (B, T) bool: tokens of the actions' stream, where there are two
 
 
 class Processor:

@@ -27,6 +27,7 @@ class Batch:
     noise: Tensor  # (robots, N, H, 7)
     time: Tensor  # (robots, N) flow time in [0, 0.999]
     plain: Sequences | None  # (robots, T') prompts without reasoning; None without robot rows
+    remembered: Tensor | None  # (B, V, Dv) pictures that words in force are about
     split: str  # train | heldout: whose samples `index` counts
     index: Tensor  # (B,) place among that split's robot frames or questions
     draw: Tensor  # (robots,) which noise draw of its frame
@@ -46,7 +47,7 @@ class Outputs:
 def run(policy: VlaPolicy, batch: Batch) -> Outputs:
     """Run a policy on a batch."""
     robots, inputs = batch.robots, batch.sequences
-    hidden, latents = policy(batch.encoded, inputs)
+    hidden, latents = policy(batch.encoded, inputs, batch.remembered)
     logits, tokens = vlms.answer_logits(policy.vlm, hidden, inputs.labels)
     rows = (inputs.labels[:, 1:] != -100).nonzero()[:, 0]
     context = policy.expert.context(latents[:robots], batch.encoded[:robots], batch.state)

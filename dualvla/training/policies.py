@@ -1,5 +1,6 @@
 """Training a policy: specialist, generalist and the arms of distillation share these few steps."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,16 @@ from dualvla.models import policy as policies
 from dualvla.models.features import encode_images
 from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Processor
-from dualvla.training import checkpoints, environment, lessons, loop, losses, samples, teachers
+from dualvla.training import (
+    checkpoints,
+    environment,
+    lessons,
+    loop,
+    losses,
+    samples,
+    streams,
+    teachers,
+)
 from dualvla.training.losses import Batch
 from dualvla.training.samples import Mixer, QuestionSamples, RobotSamples
 from dualvla.training.teachers import Lesson, Pair
@@ -85,6 +95,8 @@ def _select(robot: RobotSamples, rows: "NDArray[np.int64]") -> RobotSamples:
         [robot.prompts[i] for i in chosen],
         [robot.answers[i] for i in chosen],
         robot.labelled,
+        None if robot.streams is None else robot.streams.select(rows),
+        None if robot.streams is None else robot.encoded[robot.streams.seen[rows]],
     )
 
 
@@ -94,6 +106,8 @@ def mixed_data(
     model: VlaPolicy,
     mixture: "pd.DataFrame",
     keep: np.ndarray | None = None,
+    *,
+    key: np.ndarray | None = None,
 ) -> Splits:
     """Robot frames with reasoning and questions, as the mixture says.
 
@@ -103,6 +117,7 @@ def mixed_data(
         model: gives processor, statistics and the frozen tower.
         mixture: `data.mixture` index.
         keep: per robot row of the mixture, whether its text stays; None keeps all of it.
+        key: per robot row, whether it is an event, for a policy with two streams.
     """
     processor = model.processor
     dataset = lerobot.open_dataset(paths.ANNOTATED)
@@ -118,6 +133,20 @@ def mixed_data(
         [processor.robot_prompt(c) for c in robot_rows["command"]],
         [processor.reasoning(text) for text in texts],
     )
+    if model.config.streams:
+        assert key is not None
+        robot = dataclasses.replace(
+            robot,
+            streams=streams.plan(
+                processor,
+                robot.prompts,
+                texts,
+                robot_rows["episode_index"].tolist(),
+                key=key,
+                free=(robot_rows["kind"] != "plain").to_numpy(),
+                seed=params.seed,
+            ),
+        )
     asked = mixture[mixture["domain"] == "multimodal"].reset_index(drop=True)
     questions = _questions(model, dataset, robot, asked)
 

@@ -19,8 +19,9 @@ from dualvla.models import actions
 from dualvla.models.action_expert import flow_time
 from dualvla.models.actions import ActionStatistics
 from dualvla.models.processing import Processor
-from dualvla.training import loop
+from dualvla.training import loop, streams
 from dualvla.training.losses import Batch
+from dualvla.training.streams import Streams
 
 UNLIMITED = 2**31  # more epochs than any run has
 NOISE_SAMPLES = 2  # flow-matching draws per hidden state: the expert is cheap, the decoder is not
@@ -36,6 +37,8 @@ class RobotSamples:
     prompts: Sequence[list[int]]  # tokens up to the decision to think or to act
     answers: Sequence[list[int]]  # the decision, and the reasoning text
     labelled: bool  # whether answers carry a loss
+    streams: "Streams | None" = None  # of a policy with two streams; answers do not count then
+    remembered: Tensor | None = None  # (N, V, Dv) pictures that their words are about
 
 
 @dataclass(frozen=True)
@@ -169,13 +172,28 @@ class Mixer:
             prompts += [self.questions.prompts[i] for i in questions]
             answers += [self.questions.answers[i] for i in questions]
             labelled += [True] * len(questions)
-        sequences = self.processor.pad(prompts, answers)
-        sequences.labels[~torch.tensor(labelled)] = -100
+        remembered = None
+        if self.robot is not None and self.robot.streams is not None:
+            act, two = self.processor.act_id, self.robot.streams
+            several = [
+                streams.robot_row(two, int(frame), prompt, act)
+                for frame, prompt in zip(robots, prompts, strict=False)
+            ]
+            asked = slice(len(robots), None)
+            pairs = zip(prompts[asked], answers[asked], strict=True)
+            several += [streams.question_row(p, a) for p, a in pairs]
+            sequences = streams.pad(self.processor, several)
+            assert self.robot.remembered is not None
+            remembered = torch.cat([self.robot.remembered[robots], *encoded[1:]])
+        else:
+            sequences = self.processor.pad(prompts, answers)
+            sequences.labels[~torch.tensor(labelled)] = -100
         return Batch(
             torch.cat(encoded),
             sequences,
             len(robots),
             plain=plain,
+            remembered=remembered,
             split=self.split,
             index=torch.from_numpy(np.concatenate([robots, questions])),
             draw=torch.from_numpy(draws),
