@@ -174,9 +174,9 @@ class Mixer:
             labelled += [True] * len(questions)
         remembered = None
         if self.robot is not None and self.robot.streams is not None:
-            act, two = self.processor.act_id, self.robot.streams
+            two = self.robot.streams
             several = [
-                streams.robot_row(two, int(frame), prompt, act)
+                streams.robot_row(two, int(frame), prompt, self.processor.act_id)
                 for frame, prompt in zip(robots, prompts, strict=False)
             ]
             asked = slice(len(robots), None)
