@@ -10,13 +10,13 @@ Directions are the camera's: left and right by u, nearer and farther by v, among
 the table or in the sink. Positions are whole percent of image width and height.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from dualvla.objects import BY_NAME, OBJECTS, Object
+from dualvla.objects import BY_NAME, CLAIMS, OBJECTS, Object, fits
 from dualvla.simulation.scenes import Scene
 from dualvla.simulation.studio import Label
 
@@ -160,6 +160,15 @@ CLASSES: dict[str, Callable[[Object], bool]] = {
 }
 
 
+# What is asked about where several are there.
+NOUNS: dict[str, Callable[[Object], bool]] = {
+    "object": lambda _: True,
+    "cube": CLASSES["cubes"],
+    "vegetable": CLASSES["vegetables"],
+    "green object": CLASSES["green objects"],
+}
+
+
 def _colour(view: View, rng: np.random.Generator) -> Question | None:
     """By name it is common knowledge, by place it has to be seen."""
     if _coin(rng):
@@ -234,18 +243,29 @@ def _neighbour(view: View, rng: np.random.Generator) -> Question | None:
 
 
 def _most(view: View, rng: np.random.Generator) -> Question | None:
-    found = _extreme(view, rng)
+    noun = _pick(rng, list(NOUNS))
+    found = _extreme(view, rng, noun)
     if found is None:
         return None
-    return Question("extreme", f"which object is the {found[0]}?", found[1])
+    return Question("extreme", f"which {noun} is the {found[0]}?", found[1])
 
 
-def _extreme(view: View, rng: np.random.Generator) -> tuple[str, str] | None:
-    """A word such as leftmost and the object it means, by a margin."""
+def _extreme(view: View, rng: np.random.Generator, noun: str = "object") -> tuple[str, str] | None:
+    """A word such as leftmost and the object, or cube, it means, by a margin."""
     most = _pick(rng, list(MOST))
-    side, things = SIDES[MOST[most]], _along(view, MOST[most])
-    if view.hidden or len(things) < 2 or len(things) < len(view.shown):
+    side = SIDES[MOST[most]]
+    things, shown, hidden = (
+        [name for name in names if NOUNS[noun](BY_NAME[name])]
+        for names in ([one.object for one in _along(view, MOST[most])], view.shown, view.hidden)
+    )
+    if hidden or len(things) < 2 or len(things) < len(shown):
         return None
+    return _furthest([view.shown[name] for name in things], side, most)
+
+
+def _furthest(
+    things: Sequence[Label], side: Callable[[Label, Label], float], most: str
+) -> tuple[str, str] | None:
     for one in things:
         if all(side(one, other) >= MARGIN for other in things if other is not one):
             return most, one.object
@@ -272,8 +292,8 @@ def _grounding(view: View, rng: np.random.Generator) -> Question | None:
     """Where is the thing that a description fits; exactly one of the scene's."""
     options = []
     for name in _moving(rng, list(view.shown)):
-        for words, fits in _descriptions(BY_NAME[name]):
-            if sum(fits(BY_NAME[other]) for other in view.present) == 1:
+        for words, holds in _descriptions(BY_NAME[name]):
+            if sum(holds(BY_NAME[other]) for other in view.present) == 1:
                 options.append((words, view.shown[name]))
     if not options:
         return None
@@ -318,20 +338,45 @@ def _point(view: View, rng: np.random.Generator) -> Question | None:
 
 
 def _knowledge(view: View, rng: np.random.Generator) -> Question | None:
-    """Which object is a vegetable, or is used to stir soup; exactly one of the scene's."""
-    options = []
-    for name in _moving(rng, list(view.shown)):
-        thing = BY_NAME[name]
-        same_use = [o for o in view.present if BY_NAME[o].use == thing.use]
-        same_kind = [o for o in view.present if BY_NAME[o].category == thing.category]
-        if len(same_use) == 1:
-            options.append((f"which object is {thing.use}?", name))
-        if len(same_kind) == 1 and thing.category in ("vegetable", "toy", "container"):
-            options.append((f"which object is a {thing.category}?", name))
+    """Which object is a vegetable, or grows under the ground; exactly one of the scene's."""
+    options = {
+        name: [claim for claim in CLAIMS if _alone(name, claim, view.present)]
+        for name in _moving(rng, list(view.shown))
+    }
+    names = [name for name, claims in options.items() if claims]
+    if not names:
+        return None
+    name = _pick(rng, names)
+    return Question("knowledge", f"which object {_pick(rng, options[name])}?", name)
+
+
+def _negation(view: View, rng: np.random.Generator) -> Question | None:
+    """Which object, cube or vegetable is not something; exactly one of at least two."""
+    noun = _pick(rng, list(NOUNS))
+    members = [name for name in sorted(view.present) if NOUNS[noun](BY_NAME[name])]
+    denials = [claim.replace("is ", "is not ", 1) for claim in CLAIMS if claim.startswith("is ")]
+    options = [
+        (name, denial)
+        for name in members
+        for denial in denials
+        if len(members) > 1 and name in view.shown and _alone(name, denial, members)
+    ]
     if not options:
         return None
-    text, name = _pick(rng, options)
-    return Question("knowledge", text, name)
+    name, denial = _pick(rng, options)
+    return Question("negation", f"which {noun} {denial}?", name)
+
+
+def _shape(view: View, rng: np.random.Generator) -> Question | None:
+    if not view.shown:
+        return None
+    name = _pick(rng, list(view.shown))
+    return Question("shape", f"what shape is the {name}?", BY_NAME[name].shape)
+
+
+def _alone(name: str, claim: str, among: Collection[str]) -> bool:
+    """Whether a claim holds of this thing and of no other one."""
+    return fits(name, claim) and sum(fits(other, claim) for other in among) == 1
 
 
 def _holding(view: View, rng: np.random.Generator) -> Question | None:
@@ -395,9 +440,11 @@ KINDS: dict[str, tuple[float, Callable[[View, np.random.Generator], Question | N
     "point": (1.2, _point),
     "grounding": (1.2, _grounding),
     "holding": (1.5, _holding),
-    "knowledge": (1.0, _knowledge),
+    "knowledge": (1.5, _knowledge),
+    "negation": (1.0, _negation),
     "count": (1.0, _count),
     "colour": (0.8, _colour),
+    "shape": (0.4, _shape),
     "extreme": (0.8, _most),
     "neighbour": (0.8, _neighbour),
     "support": (0.8, _support),

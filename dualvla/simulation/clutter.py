@@ -1,0 +1,175 @@
+"""Other things on the table or in the sink: what may lie there, and where there is room.
+
+Planar geometry without a simulator: a thing is a row of discs along its long axis. They are put
+where the camera sees them and the fingers have room around source and target, so that the scripted
+expert, which knows nothing of them, hits none. In the sink only cubes fit: carrot and spoon are too
+long for the basin's floor and come to rest against its walls.
+
+Poses are in ManiSkill's world frame, lengths in metres.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dualvla import poses
+from dualvla.simulation.camera import Camera
+
+Array = NDArray[np.float64]
+
+FINGERS = 0.045  # least room around the source, an open finger's width
+RELEASE = 0.03  # around the target
+ROOM = 0.02  # between distractors
+TRIES = 60  # places tried for a thing
+MARGIN = 0.06  # share of the picture by which things differ to be left, right, near or far
+
+# Centres of discs along x, and their radius.
+_DISCS: dict[str, tuple[tuple[float, ...], float]] = {
+    "carrot": ((-0.041, 0.0, 0.041), 0.02),
+    "spoon": ((-0.053, 0.0, 0.053), 0.02),
+    "green cube": ((0.0,), 0.0215),
+    "yellow cube": ((0.0,), 0.0215),
+    "eggplant": ((-0.02, 0.02), 0.021),
+    "plate": ((0.0,), 0.055),
+    "towel": ((0.0,), 0.068),
+    "basket": ((0.0,), 0.06),
+}
+_EGGPLANT = np.array([0.559342, 0.817133, -0.138906, -0.0116353])  # lying; ManiSkill's own
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A surface to put things on."""
+
+    things: tuple[str, ...]
+    low: tuple[float, float]  # x and y, world
+    high: tuple[float, float]
+    drop: float  # height of release
+    most: int  # distractors at once
+    base: tuple[float, float, float]  # of the robot, which looks along -x
+    eye: tuple[tuple[float, ...], tuple[float, ...]]  # the camera in the base: position, quaternion
+    shade: tuple[float, float, float]  # u from, u to, v to: where the gripper starts and hides
+
+
+_TABLE = Surface(
+    things=("carrot", "spoon", "green cube", "yellow cube", "eggplant", "plate", "towel"),
+    low=(-0.30, -0.16),
+    high=(-0.04, 0.18),
+    drop=0.888,
+    most=3,
+    base=(0.147, 0.028, 0.870),
+    eye=((0.0, -0.16, 0.36), (0.8992917, -0.09263245, 0.35892478, 0.23209205)),
+    shade=(0.38, 0.66, 0.38),
+)
+_SINK = Surface(
+    things=("green cube", "yellow cube"),
+    low=(-0.168, 0.138),
+    high=(-0.078, 0.268),
+    drop=0.942,
+    most=2,
+    base=(0.127, 0.060, 0.85),
+    eye=((-0.003, -0.21, 0.39), (-0.907313, 0.0782, -0.36434, -0.194741)),
+    shade=(0.0, 0.0, 0.0),
+)
+
+
+def surface(task: str) -> Surface:
+    """Where a task's distractors lie."""
+    return _SINK if task == "eggplant" else _TABLE
+
+
+@cache
+def camera(task: str) -> Camera:
+    """The task's camera as ManiSkill places it, known without a simulator."""
+    place, turn = (np.array(numbers) for numbers in surface(task).eye)
+    axes = poses.matrix_from_quaternion(turn / np.linalg.norm(turn))  # x forward, y left, z up
+    rotation = np.stack([-axes[:, 1], -axes[:, 2], axes[:, 0]])
+    focal, (u, v) = 623.588, (319.501, 239.545)
+    intrinsic = np.array([[focal / 640, 0, u / 640], [0, focal / 480, v / 480], [0, 0, 1]])
+    return Camera(intrinsic, np.column_stack([rotation, -rotation @ place]))
+
+
+def seen(task: str, positions: Array) -> Array:
+    """Image positions u, v (n, 2) of world positions (n, 3)."""
+    base = surface(task).base
+    return camera(task).project((positions - base) * [-1, -1, 1])
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Things and where they are."""
+
+    names: tuple[str, ...]
+    positions: Array  # (n, 3)
+    quaternions: Array  # (n, 4) wxyz
+
+    def and_(self, name: str, position: Array, quaternion: Array) -> "Placed":
+        """These and one more."""
+        return Placed(
+            (*self.names, name),
+            np.vstack([self.positions, position]),
+            np.vstack([self.quaternions, quaternion]),
+        )
+
+
+def scatter(
+    task: str, names: Sequence[str], pair: Placed, rng: np.random.Generator
+) -> Placed | None:
+    """Place things around source and target; None where there is no room.
+
+    Args:
+        task: whose surface it is.
+        names: what to place.
+        pair: source and target.
+        rng: of places and turns.
+
+    Returns:
+        All of them, the pair first.
+    """
+    ground = surface(task)
+    placed = pair
+    for name in names:
+        for _ in range(TRIES):
+            place = np.append(rng.uniform(ground.low, ground.high), ground.drop)
+            turn = _resting(name, float(rng.uniform(-np.pi, np.pi)))
+            more = placed.and_(name, place, turn)
+            if _visible(ground, seen(task, place[None])[0]) and np.all(spare(more) >= 0):
+                placed = more
+                break
+        else:
+            return None
+    return placed
+
+
+def spare(placed: Placed) -> Array:
+    """By how much the last thing's outline lies further from each of the others' than it has to."""
+    *others, last = (
+        (_discs(*thing), _DISCS[thing[0]][1])
+        for thing in zip(placed.names, placed.positions, placed.quaternions, strict=True)
+    )
+    rooms = [FINGERS, RELEASE, *[ROOM] * (len(others) - 2)]
+    return np.array(
+        [
+            np.linalg.norm(discs[:, None] - last[0][None], axis=-1).min() - radius - last[1] - room
+            for (discs, radius), room in zip(others, rooms, strict=True)
+        ]
+    )
+
+
+def _discs(name: str, place: Array, turn: Array) -> Array:
+    axis = poses.matrix_from_quaternion(turn / np.linalg.norm(turn))[:2, 0]
+    return place[:2] + np.outer(_DISCS[name][0], axis)
+
+
+def _resting(name: str, yaw: float) -> Array:
+    turn = poses.yaw_quaternion(yaw)
+    return poses.multiply(turn, _EGGPLANT) if name == "eggplant" else turn
+
+
+def _visible(ground: Surface, uv: Array) -> bool:
+    low, high, below = ground.shade
+    hidden = low < uv[0] < high and uv[1] < below
+    return bool(np.all(uv > 0.08) and np.all(uv < 0.92)) and not hidden
