@@ -253,19 +253,11 @@ def _most(view: View, rng: np.random.Generator) -> Question | None:
 def _extreme(view: View, rng: np.random.Generator, noun: str = "object") -> tuple[str, str] | None:
     """A word such as leftmost and the object, or cube, it means, by a margin."""
     most = _pick(rng, list(MOST))
-    side = SIDES[MOST[most]]
-    things, shown, hidden = (
-        [name for name in names if NOUNS[noun](BY_NAME[name])]
-        for names in ([one.object for one in _along(view, MOST[most])], view.shown, view.hidden)
-    )
-    if hidden or len(things) < 2 or len(things) < len(shown):
+    side, chosen = SIDES[MOST[most]], NOUNS[noun]
+    things = [label for label in _along(view, MOST[most]) if chosen(BY_NAME[label.object])]
+    count = sum(chosen(BY_NAME[name]) for name in view.present)
+    if len(things) < max(2, count):
         return None
-    return _furthest([view.shown[name] for name in things], side, most)
-
-
-def _furthest(
-    things: Sequence[Label], side: Callable[[Label, Label], float], most: str
-) -> tuple[str, str] | None:
     for one in things:
         if all(side(one, other) >= MARGIN for other in things if other is not one):
             return most, one.object

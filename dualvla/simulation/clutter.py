@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dualvla import poses
+from dualvla.objects import BY_NAME
 from dualvla.simulation.camera import Camera
 
 Array = NDArray[np.float64]
@@ -24,7 +25,6 @@ FINGERS = 0.045  # least room around the source, an open finger's width
 RELEASE = 0.03  # around the target
 ROOM = 0.02  # between distractors
 TRIES = 60  # places tried for a thing
-MARGIN = 0.06  # share of the picture by which things differ to be left, right, near or far
 
 # Centres of discs along x, and their radius.
 _DISCS: dict[str, tuple[tuple[float, ...], float]] = {
@@ -96,6 +96,20 @@ def seen(task: str, positions: Array) -> Array:
     """Image positions u, v (n, 2) of world positions (n, 3)."""
     base = surface(task).base
     return camera(task).project((positions - base) * [-1, -1, 1])
+
+
+def cast(
+    task: str, pair: tuple[str, str], beside: tuple[str, ...], rng: np.random.Generator
+) -> tuple[str, ...]:
+    """One to three distractors (in the sink two), `beside` first; at least one is movable."""
+    ground = surface(task)
+    count = max(len(beside), int(rng.integers(1, ground.most + 1)))
+    pool = [name for name in ground.things if name not in (*pair, *beside)]
+    while True:
+        more = [pool[i] for i in rng.permutation(len(pool))[: count - len(beside)]]
+        if any(BY_NAME[name].movable for name in (*beside, *more)):
+            return (*beside, *more)
+        count = max(count, len(beside) + 1)
 
 
 @dataclass(frozen=True, eq=False)

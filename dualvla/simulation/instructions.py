@@ -11,14 +11,26 @@ sentence names the thing. `most` picks among several that fit. The price of writ
 hand is that a sentence and its claims must agree, which no test can see.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dualvla.objects import fits
 
 Split = Literal["rephrased", "situated"]
 Kind = Literal["rephrasing", "attribute", "function", "relation", "negation"]
 Most = Literal["leftmost", "rightmost", "nearest", "farthest"]
+
+MARGIN = 0.06  # share of the picture by which a thing lies further than any other
+MOST: dict[Most, tuple[int, int]] = {  # axis of the picture and its direction
+    "leftmost": (0, -1),
+    "rightmost": (0, 1),
+    "nearest": (1, 1),
+    "farthest": (1, -1),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,24 @@ class Instruction:
             for name in distractors
             for claims in (alone, self.target)
         )
+
+    def picks(self, names: Sequence[str], uv: NDArray[np.float64]) -> bool:
+        """Whether the source is the one that `most` picks, by a margin in the picture.
+
+        Args:
+            names: source, target, then distractors.
+            uv: (n, 2) where they are in the picture, shares of its width and height.
+        """
+        if self.most is None:
+            return True
+        axis, sign = MOST[self.most]
+        leads = [
+            sign * (uv[0, axis] - uv[index, axis]) >= MARGIN
+            for index, name in enumerate(names)
+            # Without a claim anything may be meant but the target, said to be the place.
+            if index and matches(name, self.source) and (self.source or index > 1)
+        ]
+        return bool(leads) and all(leads)
 
 
 def matches(name: str, claims: tuple[str, ...]) -> bool:

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from dualvla import poses
 from dualvla.config import Demonstrations
 from dualvla.errors import UserError
-from dualvla.objects import BY_NAME
 from dualvla.simulation import clutter, instructions
-from dualvla.simulation.instructions import Instruction, matches
+from dualvla.simulation.instructions import Instruction
 
 Array = NDArray[np.float64]
 Name = Literal["official", "shifted", "validation", "instruct_rephrased", "instruct_situated"]
@@ -189,7 +188,7 @@ def same(one: Start, other: Start) -> bool:
 def cluttered(task: str, start: Start, rng: np.random.Generator) -> Start:
     """A start with one to three distractors; without any where none of the draws fits."""
     for _ in range(TRIES):
-        found = _with(task, start, _cast(task, (), rng), rng)
+        found = _with(task, start, clutter.cast(task, PAIRS[task], (), rng), rng)
         if found is not None:
             return found
     return start
@@ -213,43 +212,16 @@ def _instruct(task: str, name: Name) -> list[Start]:
 
 def _riddle(task: str, instruction: Instruction, rng: np.random.Generator) -> Start | None:
     """A start at which an instruction means the task's pair; None where the draw does not fit."""
-    names = _cast(task, instruction.beside, rng)
+    names = clutter.cast(task, PAIRS[task], instruction.beside, rng)
     if not instruction.allows(names):
         return None
     start = _with(task, _jittered(task, rng, *INSTRUCT_JITTER), names, rng)
-    if start is None or not meant(task, instruction, start):
+    if start is None:
+        return None
+    uv = clutter.seen(task, start.positions)
+    if not instruction.picks((*PAIRS[task], *names), uv):
         return None
     return replace(start, instruction=instruction.text, kind=instruction.kind)
-
-
-def meant(task: str, instruction: Instruction, start: Start) -> bool:
-    """Whether the source is the one that `instruction.most` picks, by a margin in the picture."""
-    if instruction.most is None:
-        return True
-    names, claims = (*PAIRS[task], *start.distractors), instruction.source
-    uv = clutter.seen(task, start.positions)
-    axis, sign = {"leftmost": (0, -1), "rightmost": (0, 1), "nearest": (1, 1), "farthest": (1, -1)}[
-        instruction.most
-    ]
-    rivals = [
-        sign * (uv[0, axis] - uv[index, axis]) >= clutter.MARGIN
-        for index, name in enumerate(names)
-        # Without a claim any thing may be meant but the target, which is said to be the place.
-        if index and matches(name, claims) and (claims or index > 1)
-    ]
-    return bool(rivals) and all(rivals)
-
-
-def _cast(task: str, beside: tuple[str, ...], rng: np.random.Generator) -> tuple[str, ...]:
-    """One to three distractors, those of `beside` first, at least one of them movable."""
-    ground = clutter.surface(task)
-    count = max(len(beside), int(rng.integers(1, ground.most + 1)))
-    pool = [name for name in ground.things if name not in (*PAIRS[task], *beside)]
-    while True:
-        more = [pool[i] for i in rng.permutation(len(pool))[: count - len(beside)]]
-        if any(BY_NAME[name].movable for name in (*beside, *more)):
-            return (*beside, *more)
-        count = max(count, len(beside) + 1)
 
 
 def _with(
