@@ -166,6 +166,7 @@ NOUNS: dict[str, Callable[[Object], bool]] = {
     "cube": CLASSES["cubes"],
     "vegetable": CLASSES["vegetables"],
     "green object": CLASSES["green objects"],
+    "movable object": CLASSES["movable objects"],
 }
 
 

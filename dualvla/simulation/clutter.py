@@ -146,36 +146,45 @@ def scatter(
     ground = surface(task)
     placed = pair
     for name in names:
-        for _ in range(TRIES):
-            place = np.append(rng.uniform(ground.low, ground.high), ground.drop)
-            turn = _resting(name, float(rng.uniform(-np.pi, np.pi)))
-            more = placed.and_(name, place, turn)
-            if _visible(ground, seen(task, place[None])[0]) and np.all(spare(more) >= 0):
-                placed = more
-                break
-        else:
+        # All tries at once: in the sink few of them fit.
+        plane = rng.uniform(ground.low, ground.high, (TRIES, 2))
+        places = np.column_stack([plane, np.full(TRIES, ground.drop)])
+        turns = np.stack([_resting(name, yaw) for yaw in rng.uniform(-np.pi, np.pi, TRIES)])
+        free = spare(placed, name, places, turns).min(1) >= 0
+        fit = np.flatnonzero(free & _visible(ground, seen(task, places)))
+        if not len(fit):
             return None
+        placed = placed.and_(name, places[fit[0]], turns[fit[0]])
     return placed
 
 
-def spare(placed: Placed) -> Array:
-    """By how much the last thing's outline lies further from each of the others' than it has to."""
-    *others, last = (
-        (_discs(*thing), _DISCS[thing[0]][1])
-        for thing in zip(placed.names, placed.positions, placed.quaternions, strict=True)
-    )
-    rooms = [FINGERS, RELEASE, *[ROOM] * (len(others) - 2)]
-    return np.array(
-        [
-            np.linalg.norm(discs[:, None] - last[0][None], axis=-1).min() - radius - last[1] - room
-            for (discs, radius), room in zip(others, rooms, strict=True)
-        ]
-    )
+def spare(placed: Placed, name: str, places: Array, turns: Array) -> Array:
+    """By how much a thing would lie further from each placed one than it has to, metres.
+
+    Args:
+        placed: source, target, then distractors.
+        name: the thing.
+        places: (n, 3) where it might lie.
+        turns: (n, 4) and how.
+
+    Returns:
+        (n, things placed); negative where there is no room.
+    """
+    rooms = [FINGERS, RELEASE, *[ROOM] * (len(placed.names) - 2)]
+    discs = _discs(name, places, turns)
+    gaps = []
+    for other, place, turn in zip(*vars(placed).values(), strict=True):
+        taken = _discs(other, place[None], turn[None])[0]
+        between = np.linalg.norm(discs[:, :, None] - taken, axis=-1).min((1, 2))
+        gaps.append(between - _DISCS[name][1] - _DISCS[other][1])
+    return np.column_stack(gaps) - rooms
 
 
-def _discs(name: str, place: Array, turn: Array) -> Array:
-    axis = poses.matrix_from_quaternion(turn / np.linalg.norm(turn))[:2, 0]
-    return place[:2] + np.outer(_DISCS[name][0], axis)
+def _discs(name: str, places: Array, turns: Array) -> Array:
+    """Centres of a thing's discs, (n, discs, 2)."""
+    w, x, y, z = (turns / np.linalg.norm(turns, axis=-1, keepdims=True)).T
+    axes = np.column_stack([1 - 2 * (y * y + z * z), 2 * (x * y + w * z)])  # of x, from above
+    return places[:, None, :2] + np.array(_DISCS[name][0])[:, None] * axes[:, None]
 
 
 def _resting(name: str, yaw: float) -> Array:
@@ -183,7 +192,7 @@ def _resting(name: str, yaw: float) -> Array:
     return poses.multiply(turn, _EGGPLANT) if name == "eggplant" else turn
 
 
-def _visible(ground: Surface, uv: Array) -> bool:
+def _visible(ground: Surface, uv: Array) -> NDArray[np.bool_]:
     low, high, below = ground.shade
-    hidden = low < uv[0] < high and uv[1] < below
-    return bool(np.all(uv > 0.08) and np.all(uv < 0.92)) and not hidden
+    hidden = (low < uv[:, 0]) & (uv[:, 0] < high) & (uv[:, 1] < below)
+    return np.all((uv > 0.08) & (uv < 0.92), axis=1) & ~hidden
