@@ -1,4 +1,4 @@
-"""How often the scripted expert, without noise, solves the instruct starts; a sheet of how they look.
+"""How often the scripted expert, without noise, solves the instruct starts; how they look.
 
 Usage: python benchmarks/instruct.py [--assets generated] [--every 1] [--sheet docs/pictures/x.jpg]
 
@@ -25,7 +25,7 @@ def main() -> None:
     """Print one line a task and set, and one a failure; draw situated starts of each task."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--assets", default="generated", choices=["generated", "official"])
-    parser.add_argument("--every", type=int, default=1, help="only every so manieth start")
+    parser.add_argument("--every", type=int, default=1, help="of so many starts one is tried")
     parser.add_argument("--offset", type=int, default=0, help="first start")
     parser.add_argument("--sheet", type=Path, help="where to draw the contact sheet")
     given = parser.parse_args()
