@@ -132,6 +132,9 @@ def _claims() -> dict[str, frozenset[str]]:
 
 CATEGORIES = ("vegetable", "toy", "container")  # those that take an article
 CLAIMS = _claims()  # every claim, and the names of the things it is true of
+_USES = {f"is {thing.use}" for thing in OBJECTS}
+# What a person would deny of a thing to tell it from others: a look or a kind, not a use.
+DENIABLE = tuple(claim for claim in CLAIMS if claim not in _USES and claim not in FACTS)
 
 
 def fits(name: str, claim: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dualvla.objects import BY_NAME, CLAIMS, OBJECTS, Object, fits
+from dualvla.objects import BY_NAME, CLAIMS, DENIABLE, OBJECTS, Object, fits
 from dualvla.simulation.scenes import Scene
 from dualvla.simulation.studio import Label
 
@@ -160,9 +160,10 @@ CLASSES: dict[str, Callable[[Object], bool]] = {
 }
 
 
-# What is asked about where several are there.
+OBJECT = "object"
+# What one thing is asked for among.
 NOUNS: dict[str, Callable[[Object], bool]] = {
-    "object": lambda _: True,
+    OBJECT: lambda _: True,
     "cube": CLASSES["cubes"],
     "vegetable": CLASSES["vegetables"],
     "green object": CLASSES["green objects"],
@@ -244,20 +245,19 @@ def _neighbour(view: View, rng: np.random.Generator) -> Question | None:
 
 
 def _most(view: View, rng: np.random.Generator) -> Question | None:
-    noun = _pick(rng, list(NOUNS))
+    noun = _noun(view, rng)
     found = _extreme(view, rng, noun)
     if found is None:
         return None
     return Question("extreme", f"which {noun} is the {found[0]}?", found[1])
 
 
-def _extreme(view: View, rng: np.random.Generator, noun: str = "object") -> tuple[str, str] | None:
+def _extreme(view: View, rng: np.random.Generator, noun: str = OBJECT) -> tuple[str, str] | None:
     """A word such as leftmost and the object, or cube, it means, by a margin."""
     most = _pick(rng, list(MOST))
-    side, chosen = SIDES[MOST[most]], NOUNS[noun]
-    things = [label for label in _along(view, MOST[most]) if chosen(BY_NAME[label.object])]
-    count = sum(chosen(BY_NAME[name]) for name in view.present)
-    if len(things) < max(2, count):
+    side, members = SIDES[MOST[most]], _members(view, noun)
+    things = [label for label in _along(view, MOST[most]) if label.object in members]
+    if len(things) < max(2, len(members)):
         return None
     for one in things:
         if all(side(one, other) >= MARGIN for other in things if other is not one):
@@ -331,33 +331,45 @@ def _point(view: View, rng: np.random.Generator) -> Question | None:
 
 
 def _knowledge(view: View, rng: np.random.Generator) -> Question | None:
-    """Which object is a vegetable, or grows under the ground; exactly one of the scene's."""
+    """Which object is a vegetable, or which cube is green; exactly one of the scene's."""
+    noun = _noun(view, rng)
+    members = _members(view, noun)
     options = {
-        name: [claim for claim in CLAIMS if _alone(name, claim, view.present)]
-        for name in _moving(rng, list(view.shown))
+        name: [claim for claim in CLAIMS if _alone(name, claim, members)]
+        for name in _moving(rng, [name for name in view.shown if name in members])
     }
     names = [name for name, claims in options.items() if claims]
     if not names:
         return None
     name = _pick(rng, names)
-    return Question("knowledge", f"which object {_pick(rng, options[name])}?", name)
+    return Question("knowledge", f"which {noun} {_pick(rng, options[name])}?", name)
 
 
 def _negation(view: View, rng: np.random.Generator) -> Question | None:
     """Which object, cube or vegetable is not something; exactly one of at least two."""
-    noun = _pick(rng, list(NOUNS))
-    members = [name for name in sorted(view.present) if NOUNS[noun](BY_NAME[name])]
-    denials = [claim.replace("is ", "is not ", 1) for claim in CLAIMS if claim.startswith("is ")]
-    options = [
-        (name, denial)
+    noun = _noun(view, rng)
+    members = _members(view, noun)
+    denials = [claim.replace("is ", "is not ", 1) for claim in DENIABLE]
+    options = {
+        name: [denial for denial in denials if _alone(name, denial, members)]
         for name in members
-        for denial in denials
-        if len(members) > 1 and name in view.shown and _alone(name, denial, members)
-    ]
-    if not options:
+        if len(members) > 1 and name in view.shown
+    }
+    names = [name for name, found in options.items() if found]
+    if not names:
         return None
-    name, denial = _pick(rng, options)
-    return Question("negation", f"which {noun} {denial}?", name)
+    name = _pick(rng, names)
+    return Question("negation", f"which {noun} {_pick(rng, options[name])}?", name)
+
+
+def _noun(view: View, rng: np.random.Generator) -> str:
+    """What to ask among: half of the time a class of which several are there, if any is."""
+    several = [noun for noun in NOUNS if noun != OBJECT and len(_members(view, noun)) > 1]
+    return _pick(rng, several) if several and _coin(rng) else OBJECT
+
+
+def _members(view: View, noun: str) -> list[str]:
+    return [name for name in sorted(view.present) if NOUNS[noun](BY_NAME[name])]
 
 
 def _shape(view: View, rng: np.random.Generator) -> Question | None:

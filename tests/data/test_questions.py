@@ -105,8 +105,9 @@ def check(question: multimodal.Question, scene: Scene) -> None:
     elif question.kind == "gripper":
         assert (answer == "open") == (scene.opening > 0.5)
     elif question.kind == "knowledge":
-        true_of = CLAIMS[text.removeprefix("which object ")]
-        assert objects & true_of == {answer}
+        noun = max((n for n in multimodal.NOUNS if text.startswith(f"which {n} ")), key=len)
+        members = {name for name in objects if multimodal.NOUNS[noun](BY_NAME[name])}
+        assert members & CLAIMS[text.removeprefix(f"which {noun} ")] == {answer}
     elif question.kind == "negation":
         noun, denied = text.removeprefix("which ").split(" is not ")
         members = {name for name in objects if multimodal.NOUNS[noun](BY_NAME[name])}
