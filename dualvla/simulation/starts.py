@@ -195,7 +195,7 @@ def cluttered(task: str, start: Start, rng: np.random.Generator) -> Start:
 
 
 def _instruct(task: str, name: Name) -> list[Start]:
-    split = "rephrased" if name == "instruct_rephrased" else "situated"
+    split: instructions.Split = "rephrased" if name == "instruct_rephrased" else "situated"
     known = list(_official(task))
     told = instructions.of(task, split)
     drawn: list[Start] = []
