@@ -31,7 +31,7 @@ Arm = Literal[
 Model = Literal["specialist", "generalist"] | Arm
 Reason = Literal["auto", "always", "never", "every_n"]
 SuccessMode = Literal["last_step", "any_step", "early_stop"]
-Starts = Literal["official", "shifted", "validation"]
+Starts = Literal["official", "shifted", "validation", "instruct_rephrased", "instruct_situated"]
 SceneLayer = Literal["change_point", "learned"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -78,6 +78,7 @@ class Demonstrations(Section):
     noise_xyz: float = Field(ge=0, le=0.05, description="action noise, metres")
     noise_rotation: float = Field(ge=0, le=0.5, description="action noise, radians")
     kick_share: Share = Field(description="share of steps with a 15 mm kick")
+    distractor_share: Share = Field(description="share of episodes with 1 to 3 other things around")
 
 
 class Annotate(Section):
