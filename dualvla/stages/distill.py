@@ -20,7 +20,7 @@ def main(params: Params, arm: str) -> None:
     from dualvla.data import mixture as mixtures
     from dualvla.models import policy
     from dualvla.pruning import prune
-    from dualvla.training import policies, teachers
+    from dualvla.training import policies, sharding, teachers
 
     if arm not in get_args(config.Arm):
         raise UserError(f"no arm {arm}", where="--arm", fix=f"one of {get_args(config.Arm)}")
@@ -34,7 +34,7 @@ def main(params: Params, arm: str) -> None:
     if params.distill.reasoning_teacher == "base_vlm":
         reasoner.vlm, _ = policy.start_from(reasoning_path, params.model)
     for teacher in (specialist, reasoner):
-        teacher.eval().requires_grad_(False)
+        teacher.eval().requires_grad_(False).to(sharding.device())
     mixture = pd.read_parquet(paths.MIXTURE / "mixture.parquet")
     verdicts = pd.read_parquet(paths.PRUNED / "verdicts.parquet")
     mask = prune.keep_mask(verdicts, recipe.rule, params.seed)
@@ -58,4 +58,4 @@ def main(params: Params, arm: str) -> None:
 
 
 if __name__ == "__main__":
-    runner.run(main, "arm")
+    runner.run(main, "arm", trains=True)

@@ -19,12 +19,14 @@ from dualvla.errors import UserError
 MIN_FREE_GIB = 1.0
 
 
-def run(main: Callable[..., None], *selections: str) -> None:
+def run(main: Callable[..., None], *selections: str, trains: bool = False) -> None:
     """Run a stage from the command line and exit: 0 done, 2 bad input, 1 defect.
 
     Args:
         main: the stage; called with `Params` and the selections as keywords.
         selections: names of required command-line options, such as `arm` or `model`.
+        trains: whether several launched processes may share its work; process 0 then keeps the
+            books.
     """
     module = main.__globals__.get("__spec__")
     name = module.name.rsplit(".", 1)[-1] if module else main.__module__
@@ -40,13 +42,16 @@ def run(main: Callable[..., None], *selections: str) -> None:
     try:
         params = config.load(arguments.pop("params"))
         files.require_space(".", MIN_FREE_GIB)
-        require_alone()
+        if not trains:
+            require_alone()
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of a second, in a log
         # Several processes share the cores: an idle OpenMP pool in each would fight for them.
         os.environ.setdefault("OMP_NUM_THREADS", str(params.threads))
         started, start = datetime.datetime.now(datetime.UTC), time.monotonic()
         main(params, **arguments)
         seconds = time.monotonic() - start
+        if not progress.shown():
+            return
         forget_resume_points(arguments.get("arm", name))
         write_timing(name, arguments, started, seconds)
         progress.log(f"{name}: done in {seconds:.1f} s")
@@ -61,10 +66,10 @@ def run(main: Callable[..., None], *selections: str) -> None:
 
 
 def require_alone() -> None:
-    """Raise a `UserError` in one of several launched processes: each would train on everything."""
+    """Raise a `UserError` in one of several launched processes: each would do all of the work."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1:
-        what = f"a stage was launched in {count} processes, but trains in one"
+        what = f"a stage that does not train was launched in {count} processes"
         raise UserError(what, where="WORLD_SIZE", fix="launch it with --num_processes 1")
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dualvla import files, paths
+from dualvla.training import sharding
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CODE = (PACKAGE / "models", PACKAGE / "training")
@@ -47,7 +48,12 @@ def folder(stage: str, mark: str) -> Path:
 def save(
     where: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
-    """Write the resume point `where`; `state` is plain data such as step and history."""
+    """Write the resume point `where`; `state` is plain data such as step and history.
+
+    Every process calls it and process 0 writes.
+    """
+    if sharding.rank():
+        return
     trained = {k: p.detach().contiguous() for k, p in model.named_parameters() if p.requires_grad}
     moments = {
         f"{i}.{name}": value.detach().contiguous()

@@ -10,13 +10,14 @@ from dualvla.models import vlm as vlms
 from dualvla.models.action_expert import flow_time, interpolate
 from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Sequences
+from dualvla.training import sharding
 
 NOISE_SAMPLES = 2  # flow-matching draws per hidden state: the expert is cheap, the decoder is not
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Robot rows first, then multimodal rows."""
+    """Robot rows first, then multimodal rows: every tensor has a row for each, or for each robot."""
 
     encoded: Tensor  # (B, V, Dv)
     sequences: Sequences  # (B, T)
@@ -74,11 +75,12 @@ def answers(policy: VlaPolicy, batch: Batch) -> Tensor:
 def flow(outputs: Outputs, batch: Batch) -> Tensor:
     """Mean squared error of the velocity (InstructVLA's flow matching)."""
     _, target = interpolate(batch.noise, batch.actions[:, None], batch.time)
-    return F.mse_loss(outputs.velocity, target.expand_as(outputs.velocity))
+    error = F.mse_loss(outputs.velocity, target.expand_as(outputs.velocity))
+    return sharding.weighted(error, len(outputs.velocity))
 
 
 def language(outputs: Outputs) -> Tensor:
     """Cross-entropy averaged over answer tokens; 0 where there are none."""
-    if not len(outputs.tokens):
+    if not sharding.total(len(outputs.tokens), outputs.velocity.device):
         return outputs.velocity.new_zeros(())
-    return F.cross_entropy(outputs.logits, outputs.tokens)
+    return sharding.weighted(F.cross_entropy(outputs.logits, outputs.tokens), len(outputs.tokens))

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from dualvla.config import Arm, Distill
 from dualvla.models.policy import VlaPolicy
 from dualvla.pruning.prune import Rule
-from dualvla.training import losses
+from dualvla.training import losses, sharding
 from dualvla.training.losses import Batch, Outputs
 
 SPREAD_FLOOR = 1e-3  # of the latent's variance
@@ -48,20 +48,21 @@ RECIPES: dict[Arm, Recipe] = {
 
 def token_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of logits (M, vocabulary), averaged over the M tokens."""
-    if not len(student):
+    if not sharding.total(len(student), student.device):
         return student.new_zeros(())
     log_student = F.log_softmax(student / temperature, -1)
     log_teacher = F.log_softmax(teacher / temperature, -1)
     divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-    return divergence * temperature**2
+    return sharding.weighted(divergence * temperature**2, len(student))
 
 
 def latent_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of latents (R, Q, D) in units of the teacher's variance over R."""
-    if len(teacher) < 2:
+    if sharding.total(len(teacher), teacher.device) < 2:
         return student.new_zeros(())
-    spread = teacher.float().var(0, unbiased=False).clamp_min(SPREAD_FLOOR)
-    return ((student.float() - teacher.float()).square() / spread).mean()
+    spread = sharding.variance(teacher.float()).clamp_min(SPREAD_FLOOR)
+    distance = ((student.float() - teacher.float()).square() / spread).mean()
+    return sharding.weighted(distance, len(teacher))
 
 
 def distillation(
@@ -78,7 +79,8 @@ def distillation(
     if action_teacher is not None and batch.plain is not None:
         with torch.no_grad():
             teacher = losses.run(action_teacher, batch, batch.plain)
-        parts["kd_velocity"] = F.mse_loss(student.velocity, teacher.velocity)
+        error = F.mse_loss(student.velocity, teacher.velocity)
+        parts["kd_velocity"] = sharding.weighted(error, len(teacher.velocity))
         parts["kd_latent"] = latent_distance(student.latents, teacher.latents)
         total = total + settings.velocity_weight * parts["kd_velocity"]
         total = total + settings.latent_weight * parts["kd_latent"]
