@@ -4,6 +4,7 @@ Run as a module it trains under whatever launched it and writes `<out>/<name>.js
 `<out>/<name>.safetensors`.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -86,5 +87,16 @@ def main(out: Path) -> None:
             save_file(state, out / f"{name}.safetensors")
 
 
+def pretend_fsdp() -> None:
+    """Let accelerate shard parameters over processes without a GPU, which it would not."""
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    PartialState(cpu=True)
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
 if __name__ == "__main__":
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        pretend_fsdp()
     main(Path(sys.argv[1]))

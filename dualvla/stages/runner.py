@@ -11,12 +11,15 @@ import resource
 import shutil
 import sys
 import time
+import types
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from dualvla import config, files, paths, progress
 from dualvla.errors import UserError
 
 MIN_FREE_GIB = 1.0
+LAUNCH = "DUALVLA_LAUNCH"
 
 
 def run(main: Callable[..., None], *selections: str, trains: bool = False) -> None:
@@ -42,6 +45,8 @@ def run(main: Callable[..., None], *selections: str, trains: bool = False) -> No
     try:
         params = config.load(arguments.pop("params"))
         files.require_space(".", MIN_FREE_GIB)
+        if trains and LAUNCH in os.environ:
+            launch(sys.modules[main.__module__])
         if not trains:
             require_alone()
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of a second, in a log
@@ -63,6 +68,20 @@ def run(main: Callable[..., None], *selections: str, trains: bool = False) -> No
             raise
         sys.stderr.write(f"error: {error.filename or '.'}: disk full -> free some space\n")
         sys.exit(UserError.exit_code)
+
+
+def launch(stage: types.ModuleType) -> None:
+    """Become `accelerate launch` of the same stage, with the configuration that `LAUNCH` names.
+
+    An environment variable says so, because a changed command would make DVC run the stage again.
+    """
+    path = Path(os.environ.pop(LAUNCH))
+    if not path.is_file():
+        fix = "name a file of infra/accelerate"
+        raise UserError("no such launch configuration", where=f"{LAUNCH}={path}", fix=fix)
+    assert stage.__spec__ is not None
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path)]
+    os.execv(sys.executable, [*launcher, "-m", stage.__spec__.name, *sys.argv[1:]])
 
 
 def require_alone() -> None:

@@ -78,6 +78,10 @@ class _Step(nn.Module):
     def __init__(self, model: nn.Module, losses: Callable[[Any], Losses]) -> None:
         super().__init__()
         self.model, self.losses = model, losses
+        # What FSDP keeps in one piece, as transformers names it: the layers of this family.
+        parts = list(model.modules())
+        named = {n for part in parts for n in getattr(part, "_no_split_modules", None) or ()}
+        self._no_split_modules = sorted(named & {type(part).__name__ for part in parts})
 
     def forward(self, batch: Any) -> Losses:
         losses = self.losses(batch)
@@ -163,6 +167,7 @@ def fit(
     model.eval()
     with torch.no_grad(), accelerator.autocast():
         heldout = mean([sharding.reduced(prepared(sharding.share(b))) for b in run.heldout()])
+    sharding.unshard(prepared)
     return {"schema": 1, "stage": run.name, "steps": steps, "curve": curve, "heldout": heldout}
 
 

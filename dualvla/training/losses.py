@@ -17,7 +17,7 @@ NOISE_SAMPLES = 2  # flow-matching draws per hidden state: the expert is cheap, 
 
 @dataclass(frozen=True)
 class Batch:
-    """Robot rows first, then multimodal rows: every tensor has a row for each, or for each robot."""
+    """Robot rows first, then multimodal rows; a tensor has a row for each, or for each robot."""
 
     encoded: Tensor  # (B, V, Dv)
     sequences: Sequences  # (B, T)

@@ -13,7 +13,9 @@ import os
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from dualvla.errors import UserError
 
@@ -84,6 +86,29 @@ def reduced(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     stacked = torch.stack([value.float() for value in values.values()])
     distributed.all_reduce(stacked)
     return dict(zip(values, (stacked / world()).unbind(), strict=True))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each process may hold a piece (FSDP); then every process must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def spread(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor laid out over the processes as `like` is."""
+    if not isinstance(like, DTensor):
+        return tensor
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
+
+
+def unshard(wrapped: nn.Module) -> None:
+    """Give a trained module's parts their whole parameters back, in place; it trains no more."""
+    if not isinstance(wrapped, FSDPModule):
+        return
+    wrapped.reshard()
+    full = {p: nn.Parameter(whole(p.detach()), p.requires_grad) for p in wrapped.parameters()}
+    for module in wrapped.modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            module._parameters[name] = full[parameter]
 
 
 def share(batch: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import sharded_runs
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from dualvla import files
@@ -15,12 +16,20 @@ pytestmark = pytest.mark.slow  # three interpreters start
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """What two processes wrote, started as a stage is."""
+def launch_config(folder: Path, name: str) -> Path:
+    """A configuration of `infra/accelerate`, for two processes without a GPU."""
+    patch = {"use_cpu": True, "num_processes": 2, "main_process_port": 0, "mixed_precision": "no"}
+    values = yaml.safe_load((ROOT / "infra/accelerate" / name).read_text())
+    path = folder / name
+    path.write_text(yaml.safe_dump(values | patch))
+    return path
+
+
+@pytest.fixture(scope="module", params=["cpu-2.yaml", "fsdp-8.yaml"])
+def two(request, tmp_path_factory):
+    """What two processes wrote, started as a stage is; whole models or shards of one."""
     out = tmp_path_factory.mktemp("two")
-    config = ROOT / "infra/accelerate/cpu-2.yaml"
-    command = ["accelerate", "launch", "--config_file", config]
+    command = ["accelerate", "launch", "--config_file", launch_config(out, request.param)]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [*command, "-m", "sharded_runs", out],
