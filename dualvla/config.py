@@ -112,6 +112,9 @@ class ModelShape(Section):
     expert_layers: int = Field(ge=1, le=64, description="layers of the action expert")
     flow_steps: int = Field(ge=1, le=100, description="Euler steps at inference")
     proprioception: bool = Field(description="whether the expert reads the arm's state")
+    lora_rank: int = Field(
+        ge=0, le=1024, description="of adapters on the decoder in policy training; 0: all of it"
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "ModelShape":

@@ -196,7 +196,7 @@ def test_a_truncated_data_set(bare_project, tmp_path):
     assert bare_project.files() == before
 
 
-def test_a_stage_launched_in_several_processes_is_refused(monkeypatch):
+def test_a_stage_that_does_not_train_is_refused_in_several_processes(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="2 processes"):
         runner.require_alone()
