@@ -23,6 +23,7 @@ from dualvla.training import checkpoints
 
 Losses = dict[str, Tensor]  # "loss" is minimised; the others are logged
 LOG_POINTS = 50  # points of the stored training curve
+PROBES = 10  # steps of a run that are probed
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Run:
     losses: Callable[[Any], Losses]
     heldout: Callable[[], dict[str, float]]  # evaluation on held-out data, after the last step
     checkpoint: Path
+    # Figures of a batch that are of interest, but not trained on; it must leave no trace.
+    probe: Callable[[Any], dict[str, float | None]] | None = None
 
 
 def sample(seed: int, step: int, size: int, total: int) -> np.ndarray:
@@ -88,7 +91,8 @@ def fit(
         peak: instead of `settings.learning_rate`.
 
     Returns:
-        Metrics: steps, the curve (about `LOG_POINTS` means of every loss), held-out figures.
+        Metrics: steps, the curve (about `LOG_POINTS` means of every loss), held-out figures, and
+        what the probe found at up to `PROBES` evenly spaced steps.
 
     Raises:
         UserError: the loss is not finite, with the step.
@@ -112,6 +116,7 @@ def fit(
     stride = max(1, steps // LOG_POINTS)
     curve: list[dict[str, float]] = state["curve"]
     sums: dict[str, float] = state.get("sums", {})
+    probes: list[dict[str, float | None]] = state.get("probes", [])
     model.train()
     note = {"loss": math.nan}
     for step in progress.track(
@@ -122,8 +127,12 @@ def fit(
     ):
         for group in optimizer_.param_groups:
             group["lr"] = learning_rate(step, settings, steps, peak)
+        batch = run.batch(step)
+        if run.probe is not None and step % math.ceil(steps / PROBES) == 0:
+            with accelerator.autocast():
+                probes.append({"step": step, **run.probe(batch)})
         with accelerator.autocast():
-            losses = run.losses(run.batch(step))
+            losses = run.losses(batch)
         loss = losses["loss"]
         note["loss"] = float(loss.detach())
         if not math.isfinite(note["loss"]):
@@ -139,12 +148,13 @@ def fit(
             curve.append({"step": step + 1, **{k: v / stride for k, v in sums.items()}})
             sums = {}
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
-            saved = {"step": step + 1, "curve": curve, "sums": sums}
+            saved = {"step": step + 1, "curve": curve, "sums": sums, "probes": probes}
             checkpoints.save(run.checkpoint, model, optimizer, saved)
     model.eval()
     with torch.no_grad(), accelerator.autocast():
         heldout = run.heldout()
-    return {"schema": 1, "stage": run.name, "steps": steps, "curve": curve, "heldout": heldout}
+    metrics = {"schema": 1, "stage": run.name, "steps": steps, "curve": curve, "heldout": heldout}
+    return metrics if run.probe is None else metrics | {"probes": probes}
 
 
 def mean(values: list[Mapping[str, Tensor]]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from dualvla.models import policy as policies
 from dualvla.models.features import encode_images
 from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Processor
-from dualvla.training import checkpoints, environment, loop, losses, samples, teachers
+from dualvla.training import checkpoints, conflict, environment, loop, losses, samples, teachers
 from dualvla.training.losses import Batch
 from dualvla.training.samples import Mixer, QuestionSamples, RobotSamples
 from dualvla.training.teachers import Recipe
@@ -213,8 +213,11 @@ def train(
         return loop.mean([compute(data.heldout(step)) for step in range(HELDOUT_BATCHES)])
 
     mark = checkpoints.fingerprint(resolved, inputs)
-    run = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark))
+    both = data.train.questions is not None  # there are two losses to compare
+    probe = conflict.probe(model) if both else None
+    run = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark), probe)
     metrics = loop.fit(model, run, settings)
+    metrics["conflict"] = metrics.pop("probes", [])
     folder = paths.model(name)
     with files.replacing(folder) as out:
         out.mkdir(parents=True)
