@@ -253,6 +253,12 @@ class Score(Section):
     judge: Literal["rules"] = Field(description="rules: from simulator state, deterministic")
 
 
+class Diagnose(Section):
+    """Why a model acts as it does: held-out actions after other texts."""
+
+    frames: Count = Field(description="held-out frames looked at, drawn by the seed")
+
+
 class Store(Section):
     """S3: DVC remote and published versions. Keys come from the environment."""
 
@@ -281,6 +287,7 @@ class Params(Section):
     evaluate: Evaluate
     benchmark: Benchmark
     score: Score
+    diagnose: Diagnose
     store: Store
 
     @model_validator(mode="after")

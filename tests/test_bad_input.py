@@ -156,6 +156,7 @@ def stage(folder, name: str, *more: str) -> subprocess.CompletedProcess[str]:
         ("evaluate", ("--model", "dualvla")),
         ("benchmark", ("--model", "dualvla")),
         ("score", ("--model", "dualvla")),
+        ("diagnose", ("--model", "dualvla")),
         ("report", ()),
     ],
 )

@@ -125,8 +125,7 @@ class ModelPolicy:
             return episode.decisions % self.settings.reason_every == 0
         if episode.decisions == 0:
             return True  # pruning keeps every first frame's text: there is a plan before a motion
-        processor = self.model.processor
-        return bool(logits[processor.think_id] > logits[processor.act_id])
+        return bool(prefers_text(self.model.processor, logits))
 
     def _chunks(
         self,
@@ -135,7 +134,7 @@ class ModelPolicy:
         encoded: Tensor,
         latents: Tensor,
     ) -> np.ndarray:
-        shape, expert = self.model.config.shape, self.model.expert
+        shape = self.model.config.shape
         noise = [
             torch.randn(
                 shape.chunk,
@@ -147,9 +146,30 @@ class ModelPolicy:
         state = samples.normalised_state(
             np.stack([o.state for o in observations]), self.model.config.statistics
         )
-        context = expert.context(latents, encoded, state.to(self.device))
-        chunk = expert.sample(context, torch.stack(noise).to(self.device), shape.flow_steps)
+        chunk = chunks(self.model, encoded, latents, state, torch.stack(noise))
         return chunk.cpu().numpy()
+
+
+def prefers_text(processor: Processor, logits: Tensor) -> Tensor:
+    """Whether a model would rather think than act, (...), from next-token logits (..., V)."""
+    return logits[..., processor.think_id] > logits[..., processor.act_id]
+
+
+def chunks(
+    model: policy.VlaPolicy, encoded: Tensor, latents: Tensor, state: Tensor, noise: Tensor
+) -> Tensor:
+    """Normalised chunks (B, H, 7) that the expert makes of noise (B, H, 7).
+
+    Args:
+        model: the policy.
+        encoded: vision tower output (B, V, Dv).
+        latents: hidden states of the action queries (B, Q, D).
+        state: (B, 7) normalised, on any device.
+        noise: on any device.
+    """
+    device = model.queries.device
+    context = model.expert.context(latents, encoded, state.to(device))
+    return model.expert.sample(context, noise.to(device), model.config.shape.flow_steps)
 
 
 def encode(model: policy.VlaPolicy, pictures: Sequence[bytes | np.ndarray]) -> Tensor:

@@ -287,7 +287,7 @@ def _make(env_id: str, assets: Pack, image_size: int) -> Any:
                 "intrinsic": np.array(NATIVE_INTRINSIC) * scale,
             },
         )
-    scene = environment.unwrapped
+    scene: Any = environment.unwrapped
     # The cubes have a table of their own, but any task may show them as distractors.
     for name in pack.INFOS:
         scene.model_db = files.read_json(root / pack.BRIDGE / "custom" / name) | scene.model_db

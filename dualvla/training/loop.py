@@ -25,6 +25,7 @@ from dualvla.training import checkpoints, sharding
 
 Losses = dict[str, Tensor]  # "loss" is minimised; the others are logged
 LOG_POINTS = 50  # points of the stored training curve
+PROBES = 10  # steps of a run that are probed
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Run:
     losses: Callable[[Any], Losses]
     heldout: Callable[[], Iterable[Any]]  # batches of held-out data, after the last step
     checkpoint: Path
+    # Figures of a batch that are of interest, but not trained on; it must leave no trace. It is
+    # asked in a single process only: of a sharded model none holds all gradients.
+    probe: Callable[[Any], dict[str, float | None]] | None = None
 
 
 def sample(seed: int, step: int, size: int, total: int) -> np.ndarray:
@@ -112,7 +116,8 @@ def fit(
         peak: instead of `settings.learning_rate`.
 
     Returns:
-        Metrics: steps, the curve (about `LOG_POINTS` means of every loss), held-out figures.
+        Metrics: steps, the curve (about `LOG_POINTS` means of every loss), held-out figures, and
+        what the probe found at up to `PROBES` evenly spaced steps.
 
     Raises:
         UserError: the loss is not finite, with the step; or a batch has fewer rows than there are
@@ -141,8 +146,10 @@ def fit(
     stride = max(1, steps // LOG_POINTS)
     curve: list[dict[str, float]] = state["curve"]
     sums: dict[str, float] = state.get("sums", {})
+    probes: list[dict[str, float | None]] = state.get("probes", [])
     model.train()
     note = {"loss": math.nan}
+    probe = run.probe if sharding.world() == 1 else None
     for step in progress.track(
         range(state["step"], steps),
         steps - state["step"],
@@ -151,8 +158,12 @@ def fit(
     ):
         for group in optimizer_.param_groups:
             group["lr"] = learning_rate(step, settings, steps, peak)
+        batch = run.batch(step)
+        if probe is not None and step % math.ceil(steps / PROBES) == 0:
+            with accelerator.autocast():
+                probes.append({"step": step, **probe(sharding.share(batch))})
         with accelerator.autocast():
-            own = prepared(sharding.share(run.batch(step)))
+            own = prepared(sharding.share(batch))
         losses = sharding.reduced(own)
         note["loss"] = float(losses["loss"])
         if not math.isfinite(note["loss"]):
@@ -168,13 +179,14 @@ def fit(
             curve.append({"step": step + 1, **{k: v / stride for k, v in sums.items()}})
             sums = {}
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
-            saved = {"step": step + 1, "curve": curve, "sums": sums}
+            saved = {"step": step + 1, "curve": curve, "sums": sums, "probes": probes}
             checkpoints.save(run.checkpoint, model, optimizer, saved)
     model.eval()
     with torch.no_grad(), accelerator.autocast():
         heldout = mean([sharding.reduced(prepared(sharding.share(b))) for b in run.heldout()])
     sharding.unshard(prepared)
-    return {"schema": 1, "stage": run.name, "steps": steps, "curve": curve, "heldout": heldout}
+    metrics = {"schema": 1, "stage": run.name, "steps": steps, "curve": curve, "heldout": heldout}
+    return metrics if run.probe is None else metrics | {"probes": probes}
 
 
 def mean(values: list[Mapping[str, Tensor]]) -> dict[str, float]:

@@ -19,6 +19,7 @@ from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Processor
 from dualvla.training import (
     checkpoints,
+    conflict,
     environment,
     lessons,
     loop,
@@ -248,8 +249,11 @@ def train(
         return [data.heldout(step) for step in range(HELDOUT_BATCHES)]
 
     mark = checkpoints.fingerprint(resolved, inputs)
-    run = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark))
+    both = data.train.questions is not None  # there are two losses to compare
+    probe = conflict.probe(model) if both else None
+    run = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark), probe)
     metrics = loop.fit(model, run, settings)
+    metrics["conflict"] = metrics.pop("probes", [])
     if adapters is not None:
         lora.merge(adapters)
     folder = paths.model(name)
