@@ -31,7 +31,7 @@ Arm = Literal[
 Model = Literal["specialist", "generalist"] | Arm
 Reason = Literal["auto", "always", "never", "every_n"]
 SuccessMode = Literal["last_step", "any_step", "early_stop"]
-Starts = Literal["official", "shifted", "validation"]
+Starts = Literal["official", "shifted", "validation", "instruct_rephrased", "instruct_situated"]
 SceneLayer = Literal["change_point", "learned"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -78,6 +78,7 @@ class Demonstrations(Section):
     noise_xyz: float = Field(ge=0, le=0.05, description="action noise, metres")
     noise_rotation: float = Field(ge=0, le=0.5, description="action noise, radians")
     kick_share: Share = Field(description="share of steps with a 15 mm kick")
+    distractor_share: Share = Field(description="share of episodes with 1 to 3 other things around")
 
 
 class Annotate(Section):
@@ -111,6 +112,9 @@ class ModelShape(Section):
     expert_layers: int = Field(ge=1, le=64, description="layers of the action expert")
     flow_steps: int = Field(ge=1, le=100, description="Euler steps at inference")
     proprioception: bool = Field(description="whether the expert reads the arm's state")
+    lora_rank: int = Field(
+        ge=0, le=1024, description="of adapters on the decoder in policy training; 0: all of it"
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "ModelShape":
@@ -249,6 +253,12 @@ class Score(Section):
     judge: Literal["rules"] = Field(description="rules: from simulator state, deterministic")
 
 
+class Diagnose(Section):
+    """Why a model acts as it does: held-out actions after other texts."""
+
+    frames: Count = Field(description="held-out frames looked at, drawn by the seed")
+
+
 class Store(Section):
     """S3: DVC remote and published versions. Keys come from the environment."""
 
@@ -277,6 +287,7 @@ class Params(Section):
     evaluate: Evaluate
     benchmark: Benchmark
     score: Score
+    diagnose: Diagnose
     store: Store
 
     @model_validator(mode="after")

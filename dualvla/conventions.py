@@ -82,7 +82,7 @@ ENVIRONMENT_STATE_NAMES = (
     *(f"gripper.{k}" for k in ("x", "y", "z", "u", "v")),
     "grasped",  # 1 if both fingers hold the source object
     "on_target",  # 1 if the source object rests on the target
-    "moved_wrong",  # 1 if another object was moved further than the source
+    "moved_wrong",  # 1 if another object was moved further than the source, or picked up
     "success",  # 1 if the task's success rule holds at this step
     "phase",  # index into PHASES; -1 unless the scripted expert acts
 )

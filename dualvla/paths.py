@@ -14,6 +14,7 @@ MODELS = Path("models")  # one Hugging Face folder a model
 EVALUATION = Path("results/evaluate")  # one folder a model
 BENCHMARK = Path("results/benchmark")
 SCORE = Path("results/score")
+DIAGNOSIS = Path("results/diagnose")
 REPORT = Path("report")
 CHECKPOINTS = Path(".cache/checkpoints")  # training state, outside DVC
 TEACHERS = Path(".cache/teachers")  # what teachers said, outside DVC

@@ -1,9 +1,10 @@
 """Progress: one rich bar with the time left in a terminal, plain lines elsewhere.
 
 Under Prefect and in CI standard output is a pipe; a redrawn bar would be noise there, so a line is
-printed at most every `interval` seconds instead.
+printed at most every `interval` seconds instead. Of several launched processes one is heard.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,8 +13,15 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
+def shown() -> bool:
+    """Whether this process is alone, or the first of those launched together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def log(message: str) -> None:
     """Print one line at once."""
+    if not shown():
+        return
     sys.stdout.write(message + "\n")
     sys.stdout.flush()
 
@@ -27,7 +35,7 @@ def track(
     note: Callable[[], str] = str,
 ) -> Iterator[Item]:
     """Yield `items` while showing how many of `total` are done, the seconds left and a note."""
-    if sys.stdout.isatty():
+    if shown() and sys.stdout.isatty():
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
         bar = Progress(

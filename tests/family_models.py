@@ -168,11 +168,11 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def build(config: dict[str, Any]) -> Any:
+def build(config: dict[str, Any], attention: str = "eager") -> Any:
     """A model of random weights."""
     values = dict(config)
     made = AutoConfig.for_model(values.pop("model_type"), **values)
-    made._attn_implementation = "eager"
+    made._attn_implementation = attention
     return AutoModelForImageTextToText.from_config(made).eval()
 
 

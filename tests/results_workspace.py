@@ -37,6 +37,7 @@ def build(root: Path, trials: int = 24, video: bytes = VIDEO) -> config.Params:
         _evaluation(root / paths.EVALUATION / model, model, params, trials, video)
         _benchmark(root / paths.BENCHMARK / model, model)
         _score(root / paths.SCORE / model, model)
+        _diagnosis(root / paths.DIAGNOSIS / model, model)
     for name in ("base_vlm", *MODELS):
         _training(root / paths.MODELS / name, name)
     _pruned(root / paths.PRUNED)
@@ -78,7 +79,8 @@ def lock(root: Path) -> dict:
             "params": {"params.yaml": {"distill.steps": 400}},
             "outs": [item(paths.model(model))],
         }
-        results = {"evaluate": paths.EVALUATION, "benchmark": paths.BENCHMARK, "score": paths.SCORE}
+        results = {"evaluate": paths.EVALUATION, "benchmark": paths.BENCHMARK}
+        results |= {"score": paths.SCORE, "diagnose": paths.DIAGNOSIS}
         for stage, folder in results.items():
             stages[f"{stage}@{model}"] = {
                 "cmd": f"python -m dualvla.stages.{stage} --model {model}",
@@ -158,11 +160,47 @@ def _score(folder: Path, model: str) -> None:
     _json(folder / "summary.json", summary)
 
 
+def _diagnosis(folder: Path, model: str) -> None:
+    reasons = model != "specialist"
+    lean = {"specialist": 0.0, "generalist": 1.0, "dualvla": 0.15, "base_ft": 0.8}[model]
+
+    def error(value: float, n: int) -> dict:
+        half = 0.3 / n**0.5
+        bounds = {"error": value, "low": value - half, "high": value + half}
+        return bounds | {"n": n, "episodes": min(n, 12)}
+
+    def after(n: int, base: float) -> dict:
+        more = {"true": 0.0, "generated": 0.04, "shuffled": 0.3, "none": 0.02}
+        texts = {text: error(base + lean * worse, n) for text, worse in more.items()}
+        return texts if reasons else dict.fromkeys(more) | {"none": texts["none"]}
+
+    subsets = {"all": after(256, 0.08)}
+    summary = {"schema": 1, "model": model, "frames": 256, "episodes": 12, "execute": 4}
+    summary |= {"errors": subsets, "subtask": None, "thinks": {}, "kept": {}}
+    if reasons:
+        subsets |= {"right": after(207, 0.07), "wrong": after(49, 0.12)}
+        summary["subtask"] = statistics.rate(207, 256)
+        share = 30 if model == "dualvla" else 150
+        for key, extra in (("thinks", 4), ("kept", 0)):
+            plain, free = statistics.rate(share + extra, 154), statistics.rate(100 - extra, 102)
+            summary[key] = {"plain": plain, "free_form": free}
+    _json(folder / "summary.json", summary)
+
+
 def _training(folder: Path, name: str) -> None:
     curve = [{"step": s, "loss": 0.4 + 2.5 * float(np.exp(-s / 120))} for s in range(0, 601, 20)]
     record = {"schema": 1, "stage": name, "steps": 600}
     heldout = {"loss": 0.71, "flow": 0.118, "language": 0.62}
-    _json(folder / "metrics.json", record | {"heldout": heldout, "curve": curve})
+    record |= {"heldout": heldout, "curve": curve}
+    if name == "base_vlm":
+        record["heldout"] = {"qa_k": 168, "qa_n": 240, "qa_rate": 0.7}
+    elif name != "specialist":
+        shift = MODELS.index(name) / 10
+        record["conflict"] = [
+            {"step": s, "cosine": 0.3 - s / 1000 - shift, "flow_norm": 0.8, "language_norm": 2.5}
+            for s in range(0, 600, 60)
+        ]
+    _json(folder / "metrics.json", record)
 
 
 def _pruned(folder: Path) -> None:
@@ -179,7 +217,20 @@ def _pruned(folder: Path) -> None:
     }
     shares = prune.retention(pd.DataFrame(columns))
     _json(folder / "retention.json", {"schema": 1, "keep_free_form": True, "retention": shares})
+    _json(folder / "events.json", _events())
     Image.new("RGB", (8, 4), "white").save(folder / "timeline.png")
+
+
+def _events() -> dict:
+    found = {"fixed_stride": 61, "change_point": 74, "learned": 118}
+    methods = {
+        name: {"matched": k, "found": 140, "true": 132}
+        | {"precision": k / 140, "recall": k / 132, "f1": 2 * k / 272}
+        for name, k in found.items()
+    }
+    head = {"schema": 1, "scene_layer": "learned", "tolerance": 1, "training_episodes": [0, 3]}
+    heldout = {"episodes": 20, "frames": 900, "boundaries": 132}
+    return head | {"heldout": heldout, "methods": methods}
 
 
 def _gate(suite: str, warned: int = 0) -> dict:

@@ -156,6 +156,7 @@ def stage(folder, name: str, *more: str) -> subprocess.CompletedProcess[str]:
         ("evaluate", ("--model", "dualvla")),
         ("benchmark", ("--model", "dualvla")),
         ("score", ("--model", "dualvla")),
+        ("diagnose", ("--model", "dualvla")),
         ("report", ()),
     ],
 )
@@ -196,7 +197,7 @@ def test_a_truncated_data_set(bare_project, tmp_path):
     assert bare_project.files() == before
 
 
-def test_a_stage_launched_in_several_processes_is_refused(monkeypatch):
+def test_a_stage_that_does_not_train_is_refused_in_several_processes(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="2 processes"):
         runner.require_alone()

@@ -140,7 +140,8 @@ def test_outputs_are_those_of_paths():
     expected = {
         *(paths.DEMONSTRATIONS, paths.ANNOTATED, paths.MULTIMODAL, paths.MIXTURE, paths.PRUNED),
         *(paths.model(name) for name in ("base_vlm", "specialist", "generalist", "${item.arm}")),
-        *(folder / "${item.model}" for folder in (paths.EVALUATION, paths.BENCHMARK, paths.SCORE)),
+        *(folder / "${item.model}" for folder in (paths.EVALUATION, paths.BENCHMARK)),
+        *(folder / "${item.model}" for folder in (paths.SCORE, paths.DIAGNOSIS)),
         paths.REPORT,
     }
     assert outs == {path.as_posix() for path in expected}
@@ -166,5 +167,5 @@ def test_dvc_reads_the_graph():
     names = list(upstreams)
     assert all(names.index(up) < names.index(name) for name in names for up in upstreams[name])
     assert "distill@dualvla" in upstreams
-    assert set(upstreams["report"]) >= {"evaluate@dualvla", "score@base_ft", "prune"}
+    assert set(upstreams["report"]) >= {"evaluate@dualvla", "score@base_ft", "diagnose@dualvla"}
     assert {"generalist", "specialist", "prune", "mix"} <= set(upstreams["distill@dualvla"])

@@ -54,6 +54,7 @@ class Episode:
     states: Floats  # (T, 7)
     actions: Floats  # (T, 7)
     environment: Floats | None  # (T, K) conventions.ENVIRONMENT_STATE_NAMES; None for imported data
+    distractors: tuple[str, ...] = ()  # other things in the scene; their places are not recorded
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ def questions(
     if episode.environment is not None and len(things) == 2:
         where = relation(episode)
         found.append((f"where is the {command.source} from the {command.target}?", where))
-        present = {thing.name for thing in things}
+        present = {thing.name for thing in things} | set(episode.distractors)
         absent = [name for name in BY_NAME if name not in present]
         asked, answer = (sorted(present), "yes") if rng.random() < 0.5 else (absent, "no")
         name = asked[int(rng.integers(len(asked)))]

@@ -10,13 +10,13 @@ Directions are the camera's: left and right by u, nearer and farther by v, among
 the table or in the sink. Positions are whole percent of image width and height.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from dualvla.objects import BY_NAME, OBJECTS, Object
+from dualvla.objects import BY_NAME, CLAIMS, DENIABLE, OBJECTS, Object, fits
 from dualvla.simulation.scenes import Scene
 from dualvla.simulation.studio import Label
 
@@ -160,6 +160,17 @@ CLASSES: dict[str, Callable[[Object], bool]] = {
 }
 
 
+OBJECT = "object"
+# What one thing is asked for among.
+NOUNS: dict[str, Callable[[Object], bool]] = {
+    OBJECT: lambda _: True,
+    "cube": CLASSES["cubes"],
+    "vegetable": CLASSES["vegetables"],
+    "green object": CLASSES["green objects"],
+    "movable object": CLASSES["movable objects"],
+}
+
+
 def _colour(view: View, rng: np.random.Generator) -> Question | None:
     """By name it is common knowledge, by place it has to be seen."""
     if _coin(rng):
@@ -234,17 +245,19 @@ def _neighbour(view: View, rng: np.random.Generator) -> Question | None:
 
 
 def _most(view: View, rng: np.random.Generator) -> Question | None:
-    found = _extreme(view, rng)
+    noun = _noun(view, rng)
+    found = _extreme(view, rng, noun)
     if found is None:
         return None
-    return Question("extreme", f"which object is the {found[0]}?", found[1])
+    return Question("extreme", f"which {noun} is the {found[0]}?", found[1])
 
 
-def _extreme(view: View, rng: np.random.Generator) -> tuple[str, str] | None:
-    """A word such as leftmost and the object it means, by a margin."""
+def _extreme(view: View, rng: np.random.Generator, noun: str = OBJECT) -> tuple[str, str] | None:
+    """A word such as leftmost and the object, or cube, it means, by a margin."""
     most = _pick(rng, list(MOST))
-    side, things = SIDES[MOST[most]], _along(view, MOST[most])
-    if view.hidden or len(things) < 2 or len(things) < len(view.shown):
+    side, members = SIDES[MOST[most]], _members(view, noun)
+    things = [label for label in _along(view, MOST[most]) if label.object in members]
+    if len(things) < max(2, len(members)):
         return None
     for one in things:
         if all(side(one, other) >= MARGIN for other in things if other is not one):
@@ -272,8 +285,8 @@ def _grounding(view: View, rng: np.random.Generator) -> Question | None:
     """Where is the thing that a description fits; exactly one of the scene's."""
     options = []
     for name in _moving(rng, list(view.shown)):
-        for words, fits in _descriptions(BY_NAME[name]):
-            if sum(fits(BY_NAME[other]) for other in view.present) == 1:
+        for words, holds in _descriptions(BY_NAME[name]):
+            if sum(holds(BY_NAME[other]) for other in view.present) == 1:
                 options.append((words, view.shown[name]))
     if not options:
         return None
@@ -318,20 +331,57 @@ def _point(view: View, rng: np.random.Generator) -> Question | None:
 
 
 def _knowledge(view: View, rng: np.random.Generator) -> Question | None:
-    """Which object is a vegetable, or is used to stir soup; exactly one of the scene's."""
-    options = []
-    for name in _moving(rng, list(view.shown)):
-        thing = BY_NAME[name]
-        same_use = [o for o in view.present if BY_NAME[o].use == thing.use]
-        same_kind = [o for o in view.present if BY_NAME[o].category == thing.category]
-        if len(same_use) == 1:
-            options.append((f"which object is {thing.use}?", name))
-        if len(same_kind) == 1 and thing.category in ("vegetable", "toy", "container"):
-            options.append((f"which object is a {thing.category}?", name))
-    if not options:
+    """Which object is a vegetable, or which cube is green; exactly one of the scene's."""
+    noun = _noun(view, rng)
+    members = _members(view, noun)
+    options = {
+        name: [claim for claim in CLAIMS if _alone(name, claim, members)]
+        for name in _moving(rng, [name for name in view.shown if name in members])
+    }
+    names = [name for name, claims in options.items() if claims]
+    if not names:
         return None
-    text, name = _pick(rng, options)
-    return Question("knowledge", text, name)
+    name = _pick(rng, names)
+    return Question("knowledge", f"which {noun} {_pick(rng, options[name])}?", name)
+
+
+def _negation(view: View, rng: np.random.Generator) -> Question | None:
+    """Which object, cube or vegetable is not something; exactly one of at least two."""
+    noun = _noun(view, rng)
+    members = _members(view, noun)
+    denials = [claim.replace("is ", "is not ", 1) for claim in DENIABLE]
+    options = {
+        name: [denial for denial in denials if _alone(name, denial, members)]
+        for name in members
+        if len(members) > 1 and name in view.shown
+    }
+    names = [name for name, found in options.items() if found]
+    if not names:
+        return None
+    name = _pick(rng, names)
+    return Question("negation", f"which {noun} {_pick(rng, options[name])}?", name)
+
+
+def _noun(view: View, rng: np.random.Generator) -> str:
+    """What to ask among: half of the time a class of which several are there, if any is."""
+    several = [noun for noun in NOUNS if noun != OBJECT and len(_members(view, noun)) > 1]
+    return _pick(rng, several) if several and _coin(rng) else OBJECT
+
+
+def _members(view: View, noun: str) -> list[str]:
+    return [name for name in sorted(view.present) if NOUNS[noun](BY_NAME[name])]
+
+
+def _shape(view: View, rng: np.random.Generator) -> Question | None:
+    if not view.shown:
+        return None
+    name = _pick(rng, list(view.shown))
+    return Question("shape", f"what shape is the {name}?", BY_NAME[name].shape)
+
+
+def _alone(name: str, claim: str, among: Collection[str]) -> bool:
+    """Whether a claim holds of this thing and of no other one."""
+    return fits(name, claim) and sum(fits(other, claim) for other in among) == 1
 
 
 def _holding(view: View, rng: np.random.Generator) -> Question | None:
@@ -395,9 +445,11 @@ KINDS: dict[str, tuple[float, Callable[[View, np.random.Generator], Question | N
     "point": (1.2, _point),
     "grounding": (1.2, _grounding),
     "holding": (1.5, _holding),
-    "knowledge": (1.0, _knowledge),
+    "knowledge": (1.5, _knowledge),
+    "negation": (1.0, _negation),
     "count": (1.0, _count),
     "colour": (0.8, _colour),
+    "shape": (0.4, _shape),
     "extreme": (0.8, _most),
     "neighbour": (0.8, _neighbour),
     "support": (0.8, _support),

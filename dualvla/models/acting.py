@@ -186,9 +186,7 @@ class ModelPolicy:
         told = self._told(episode)
         if told is not None:
             return told
-        processor = self.model.processor
-        offset = self.model.config.offsets[episode.words is not None]
-        return bool(logits[processor.think_id] - logits[processor.act_id] > offset)
+        return bool(prefers_text(self.model, logits, held=episode.words is not None))
 
     def _told(self, episode: _Episode) -> bool | None:
         """Whether to think, or None where the model is asked."""
@@ -206,7 +204,7 @@ class ModelPolicy:
         encoded: Tensor,
         latents: Tensor,
     ) -> np.ndarray:
-        shape, expert = self.model.config.shape, self.model.expert
+        shape = self.model.config.shape
         noise = [
             torch.randn(
                 shape.chunk,
@@ -218,9 +216,38 @@ class ModelPolicy:
         state = samples.normalised_state(
             np.stack([o.state for o in observations]), self.model.config.statistics
         )
-        context = expert.context(latents, encoded, state.to(self.device))
-        chunk = expert.sample(context, torch.stack(noise).to(self.device), shape.flow_steps)
+        chunk = chunks(self.model, encoded, latents, state, torch.stack(noise))
         return chunk.cpu().numpy()
+
+
+def prefers_text(model: policy.VlaPolicy, logits: Tensor, *, held: bool = False) -> Tensor:
+    """Whether a model would rather think than act, (...), from next-token logits (..., V).
+
+    Args:
+        model: its offsets say what odds that takes (`training.calibration`).
+        logits: behind the command.
+        held: whether a text is in force already.
+    """
+    processor = model.processor
+    odds = logits[..., processor.think_id] - logits[..., processor.act_id]
+    return odds > model.config.offsets[held]
+
+
+def chunks(
+    model: policy.VlaPolicy, encoded: Tensor, latents: Tensor, state: Tensor, noise: Tensor
+) -> Tensor:
+    """Normalised chunks (B, H, 7) that the expert makes of noise (B, H, 7).
+
+    Args:
+        model: the policy.
+        encoded: vision tower output (B, V, Dv).
+        latents: hidden states of the action queries (B, Q, D).
+        state: (B, 7) normalised, on any device.
+        noise: on any device.
+    """
+    device = model.queries.device
+    context = model.expert.context(latents, encoded, state.to(device))
+    return model.expert.sample(context, noise.to(device), model.config.shape.flow_steps)
 
 
 def encode(model: policy.VlaPolicy, pictures: Sequence[bytes | np.ndarray]) -> Tensor:

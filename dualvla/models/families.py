@@ -33,6 +33,8 @@ QWEN_VL = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
     "<|vision_start|>{picture}<|vision_end|>{text}<|im_end|>\n<|im_start|>assistant\n"
 )
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # Llama, Qwen2 and most others
+MLP = ("gate_proj", "up_proj", "down_proj")
 Triple = tuple[float, float, float]
 HALF: Triple = (0.5, 0.5, 0.5)
 CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
@@ -53,6 +55,7 @@ class Family:
         mean: of the picture normalisation, where the checkpoint brings none.
         std: as mean.
         resample: as mean; name of a Pillow filter.
+        projections: of the decoder's attention and MLPs, where low-rank adapters go.
     """
 
     encode: Callable[[Vlm, Tensor], Tensor]
@@ -63,6 +66,7 @@ class Family:
     mean: Triple = HALF
     std: Triple = HALF
     resample: str = "bicubic"
+    projections: tuple[str, ...] = (*ATTENTION, *MLP)
 
 
 def _any_features(vlm: Vlm, pixels: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class VlaPolicy(nn.Module):
             sequences: left-padded prompts and answers.
             remembered: (B, V, Dv) pictures that the words' stream is about, where there are two.
         """
-        if remembered is not None:
+        if sequences.acting is not None and remembered is not None:
             return self._by_length(encoded, sequences, remembered)
         return self._read(encoded, sequences, None)
 

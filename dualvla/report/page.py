@@ -24,7 +24,9 @@ SECTIONS = (
     ("decisions", "Tokens and latency"),
     ("questions", "Questions"),
     ("score", "VLA Score"),
+    ("diagnosis", "Diagnosis"),
     ("retention", "Retention"),
+    ("events", "Event boundaries"),
     ("training", "Training"),
     ("data", "Data and gates"),
     ("videos", "Videos"),
@@ -66,6 +68,8 @@ def draw(summary: Summary) -> dict[str, str]:
     return drawn | {
         "questions": plots.rates(summary["questions"], "kind", "Held-out visual questions"),
         "radar": plots.radar(summary["vla_score"], "VLA Score dimensions"),
+        "errors": plots.errors(summary["diagnosis"], "Action error after several texts"),
+        "conflict": plots.conflict(summary["training"], "Cosine of the two gradients"),
         "retention": plots.retention(tasks, "Share of frames that keep their reasoning"),
         "training": plots.curves(summary["training"], "Training losses"),
     }
@@ -90,6 +94,7 @@ def _render(name: str, summary: Summary, *, escape: bool, **more: Any) -> str:
         "cell": lambda text: str(text).replace("|", "\\|"),
         "lines": _lines,
         "tenth": lambda value: "-" if value is None else f"{value:.1f}",
+        "signed": lambda value: "-" if value is None else f"{value:+.2f}",
         "share": lambda value: "-" if value is None else f"{value:.3f}",
         # A line never ends between p and its value.
         "tied": lambda text: text.replace(", p ", ", p\u00a0").replace(" 0.", "\u00a00."),
@@ -113,6 +118,8 @@ def _index(summary: Summary) -> dict[str, Any]:
         "mode_names": list(dict.fromkeys(row["mode"] for row in summary["modes"])),
         "questions_by": by("questions", "model", "kind"),
         "kinds": list(dict.fromkeys(row["kind"] for row in summary["questions"])),
+        "asked": list(dict.fromkeys(row["model"] for row in summary["questions"])),
+        "conflicts": [conflict(row) for row in summary["training"] if row["conflict"]],
         "sources": {row["file"]: row for row in summary["lineage"]["sources"]},
         "states": STATES,
         "sections": SECTIONS,
@@ -135,6 +142,22 @@ def percent(rate: float | None) -> str:
 def points(difference: float | None) -> str:
     """A difference of shares in percentage points, signed, one decimal."""
     return "-" if difference is None else f"{100 * difference:+.1f}"
+
+
+def conflict(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the points of a run's gradient conflict come to; None where no cosine is known."""
+    cosines = [p["cosine"] for p in row["conflict"] if p["cosine"] is not None]
+    ratios = [p["language_norm"] / p["flow_norm"] for p in row["conflict"] if p["flow_norm"] > 0]
+    return {
+        "model": row["model"],
+        "points": len(row["conflict"]),
+        "mean": sum(cosines) / len(cosines) if cosines else None,
+        "first": cosines[0] if cosines else None,
+        "last": cosines[-1] if cosines else None,
+        "opposed": sum(cosine < 0 for cosine in cosines),
+        "ratio": sum(ratios) / len(ratios) if ratios else None,
+        "source": row["source"],
+    }
 
 
 def p_value(value: float) -> str:

@@ -12,6 +12,7 @@ from dualvla.report import svg
 
 Row = Mapping[str, Any]
 WIDTH = 760.0
+TEXTS = ("true", "generated", "shuffled", "none")
 # Clockwise from the top. A specialist has no R and RA: the three it has are neighbours.
 AXES = (
     ("a", "A action"),
@@ -178,6 +179,87 @@ def retention(rows: Sequence[Row], title: str) -> str:
             y += step
         y += 8
     return svg.drawing(WIDTH, y, title, parts)
+
+
+def errors(rows: Sequence[Row], title: str) -> str:
+    """Dots of the action error after each text with its interval, a group of lines a model.
+
+    Args:
+        rows: each with `model` and `errors.all`, by text {error, low, high} or None.
+        title: for screen readers.
+    """
+    left, right, top, step = 110.0, 64.0, 22.0, 19.0
+    found = [e for row in rows for e in row["errors"]["all"].values() if e is not None]
+    ends = [e[key] for e in found for key in ("error", "high") if e[key] is not None]
+    grid = svg.ticks(0.0, max(ends, default=1.0), 6)
+
+    def at(error: float) -> float:
+        return left + (WIDTH - left - right) * error / grid[-1]
+
+    body, y = [], top
+    for row in rows:
+        stroke = svg.colour(row["model"])
+        body.append(svg.text(8, y + 13, row["model"], fill="var(--ink)", font_weight="600"))
+        y += step
+        for name in TEXTS:
+            error = row["errors"]["all"].get(name)
+            if error is None:
+                continue
+            middle = y + step / 2
+            value = error["error"]
+            label = f"{row['model']}, {name}: {value:.3f}"
+            dot = svg.tag(
+                "circle", svg.tag("title", label), cx=at(value), cy=middle, r=5.0, fill=stroke
+            )
+            body.append(svg.text(left - 14, middle + 4, name, text_anchor="end"))
+            if error["low"] is not None:
+                low, high = at(error["low"]), at(error["high"])
+                whisker: svg.Attributes = {"stroke_width": 3.0, "stroke_opacity": 0.45}
+                body.append(svg.line(low, middle, high, middle, stroke=stroke, **whisker))
+            body += [dot, svg.text(WIDTH - right + 14, middle + 4, f"{value:.3f}")]
+            y += step
+        y += 8
+    lines = [svg.line(at(v), top - 6, at(v), y - 8) for v in grid]
+    names = [svg.text(at(v), top - 12, f"{v:g}", text_anchor="middle") for v in grid]
+    return svg.drawing(WIDTH, y, title, [*lines, *names, *body])
+
+
+def conflict(rows: Sequence[Row], title: str) -> str:
+    """Cosine of the gradients of action and language loss over each run, one line a model.
+
+    Args:
+        rows: each with `model`, `steps` and `conflict`, a list of {step, cosine}.
+        title: for screen readers.
+    """
+    rows = [row for row in rows if row["conflict"]]
+    left, right, height = 48.0, 12.0, 170.0
+    legend, used = svg.legend(left, 0, [row["model"] for row in rows], WIDTH - left)
+    top = used + 8
+    known = [p["cosine"] for row in rows for p in row["conflict"] if p["cosine"] is not None]
+    grid = svg.ticks(min([0.0, *known]), max([0.0, *known]), 4)
+
+    def y(cosine: float) -> float:
+        return top + height * (grid[-1] - cosine) / (grid[-1] - grid[0])
+
+    parts = [legend]
+    for value in grid:
+        dark: svg.Attributes = {"stroke": "var(--muted)"} if value == 0 else {}
+        parts.append(svg.line(left, y(value), WIDTH - right, y(value), **dark))
+        parts.append(svg.text(left - 8, y(value) + 4, f"{value:g}", text_anchor="end"))
+    for row in rows:
+        stroke, scale = svg.colour(row["model"]), (WIDTH - left - right) / row["steps"]
+        points = [
+            (left + scale * p["step"], y(p["cosine"]))
+            for p in row["conflict"]
+            if p["cosine"] is not None
+        ]
+        line: svg.Attributes = {"fill": "none", "stroke": stroke, "stroke_width": 2.0}
+        parts.append(svg.tag("polyline", points=" ".join(map(_pair, points)), **line))
+        parts += [svg.tag("circle", cx=x, cy=cy, r=3.0, fill=stroke) for x, cy in points]
+    bottom = top + height + 18
+    for x, anchor, text in ((left, "start", "start of the run"), (WIDTH - right, "end", "end")):
+        parts.append(svg.text(x, bottom, text, text_anchor=anchor))
+    return svg.drawing(WIDTH, bottom + 6, title, parts)
 
 
 def curves(rows: Sequence[Row], title: str) -> str:

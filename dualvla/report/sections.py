@@ -12,6 +12,7 @@ import pandas as pd
 
 from dualvla import files, paths
 from dualvla.errors import UserError
+from dualvla.evaluation import statistics
 
 LAYERS = ("scene", "action", "keep")
 SCORE_KEYS = ("r", "a", "i", "ra", "success", "score")
@@ -112,6 +113,19 @@ def questions(model: str) -> list[Row]:
     ]
 
 
+def base_questions() -> list[Row]:
+    """The base VLM's own answers to the held-out questions; none where it was not trained here.
+
+    Its training asks all of them at once, so there is one row and none by kind.
+    """
+    path = paths.model("base_vlm") / "metrics.json"
+    heldout = files.read_json(path).get("heldout") or {} if path.is_file() else {}
+    if "qa_n" not in heldout:
+        return []
+    asked = statistics.rate(int(heldout["qa_k"]), int(heldout["qa_n"]))
+    return [{"model": "base_vlm", "kind": "all", **asked, "source": str(path)}]
+
+
 def score(model: str) -> Row:
     """VLA Score: means of the judged dimensions in [0, 1]; null where a model has none."""
     folder = paths.SCORE / model
@@ -120,6 +134,25 @@ def score(model: str) -> Row:
     return {"model": model, **row, "scale": data["scale"], "judge": data["judge"]} | {
         "source": str(folder)
     }
+
+
+def diagnosis(model: str) -> Row:
+    """Action errors on held-out frames after several texts, and what the model says there."""
+    folder = paths.DIAGNOSIS / model
+    data = _read(folder / "summary.json", f"diagnose@{model}")
+    keys = ("frames", "episodes", "execute", "errors", "subtask", "thinks", "kept")
+    return {"model": model} | {key: data[key] for key in keys} | {"source": str(folder)}
+
+
+def events() -> Row:
+    """How well held-out event boundaries are found; no rows where no episode has labels."""
+    path = paths.PRUNED / "events.json"
+    if not path.is_file():
+        return {"source": None, "scene_layer": None, "tolerance": None, "heldout": None, "rows": []}
+    data = files.read_json(path)
+    rows = [{"method": method, **figures} for method, figures in data["methods"].items()]
+    kept = {key: data[key] for key in ("scene_layer", "tolerance", "heldout")}
+    return {"source": str(path), **kept, "rows": rows}
 
 
 def retention() -> list[Row]:
@@ -153,7 +186,10 @@ def training(order: Sequence[str]) -> list[Row]:
     for name in [*names, *sorted(found.keys() - set(names))]:
         data = files.read_json(found[name])
         curve = data.get("curve") or []  # a downloaded base model was not trained here
-        rest = {key: data[key] for key in data.keys() - {"schema", "stage", "steps", "curve"}}
+        rest = {
+            key: data[key]
+            for key in data.keys() - {"schema", "stage", "steps", "curve", "conflict"}
+        }
         figures = flatten(rest.pop("heldout", None) or {}) | flatten(rest)
         rows.append(
             {
@@ -162,6 +198,7 @@ def training(order: Sequence[str]) -> list[Row]:
                 "steps": data.get("steps"),
                 "final_loss": curve[-1]["loss"] if curve else None,
                 "curve": curve,
+                "conflict": data.get("conflict") or [],
                 "heldout": figures,
                 "source": str(found[name]),
             }

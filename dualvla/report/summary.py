@@ -12,7 +12,7 @@ from typing import Any
 from dualvla.config import Params
 from dualvla.report import comparisons, lineage, reported, sections
 
-SCHEMA = 1
+SCHEMA = 2
 ADVISED_TRIALS = 75  # a task, by SimplerEnv's maintainers
 
 Row = dict[str, Any]
@@ -46,8 +46,13 @@ def collect(params: Params) -> Row:
         "modes": [row for name in models for row in sections.modes(name, evaluations[name])],
         "comparisons": rows,
         "decisions": [sections.decisions(name, evaluations[name]) for name in models],
-        "questions": [row for name in models for row in sections.questions(name)],
+        "questions": [
+            *sections.base_questions(),
+            *(row for name in models for row in sections.questions(name)),
+        ],
         "vla_score": [sections.score(name) for name in models],
+        "diagnosis": [sections.diagnosis(name) for name in models],
+        "events": sections.events(),
         "retention": sections.retention(),
         "training": sections.training(("base_vlm", *models)),
         "demonstrations": sections.demonstrations(),
@@ -111,6 +116,7 @@ def _timings(summary: Row) -> list[Row]:
 
 
 def _named_sources(summary: Row) -> list[str]:
-    sections = ("success", "questions", "vla_score", "retention", "training", "quality")
-    rows = [row for section in sections for row in summary[section]]
-    return sorted({row["source"] for row in [*rows, summary["demonstrations"]]} - {None})
+    lists = ("success", "questions", "vla_score", "diagnosis", "retention", "training", "quality")
+    rows = [row for section in lists for row in summary[section]]
+    rows += [summary["events"], summary["demonstrations"]]
+    return sorted({row["source"] for row in rows} - {None})

@@ -1,7 +1,8 @@
 """The four WidowX tasks of SimplerEnv as one small environment class.
 
 ManiSkill's task classes run unchanged: only the table of start poses is replaced before a reset,
-and the camera's size. Three of its habits cost time or truth and are handled here:
+the list of objects where a start brings distractors along, and the camera's size. Three of its
+habits cost time or truth and are handled here:
 
 * A reset is bit-exact only if the scene is rebuilt. That takes 0.1 s, because what the interpreter
   loaded is frozen out of the garbage collector, which otherwise needs twice that on every rebuild.
@@ -20,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dualvla import poses
+from dualvla import files, poses
 from dualvla.conventions import ENVIRONMENT_STATE_NAMES
 from dualvla.errors import UserError
 from dualvla.interface import FloatArray, ImageArray, Observation
@@ -38,6 +39,7 @@ NATIVE_INTRINSIC = ((623.588, 0.0, 319.501), (0.0, 623.588, 239.545), (0.0, 0.0,
 TIP = 0.0156  # metres from the controlled link to the finger tips, along the approach axis
 FINGER_CLOSED, FINGER_OPEN = 0.015, 0.037  # joint limits, metres
 MOVED = 0.03  # an object counts as moved beyond this, metres in the plane
+PICKED = 0.03  # a distractor counts as picked up above this, metres over where it lay
 
 _STATE = {name: index for index, name in enumerate(ENVIRONMENT_STATE_NAMES)}
 
@@ -113,7 +115,10 @@ class Environment:
         self.max_steps = self.spec.max_steps
         self._scene = _make(self.spec.env_id, assets, image_size)
         self._camera: Camera | None = None
-        self._origin: Array = np.zeros((2, 2))
+        self._cast: tuple[str, ...] = (self.spec.source, self.spec.target)
+        self._instruction = self.spec.instruction
+        self._origin: Array = np.zeros((2, 3))
+        self._picked = False  # whether a distractor was, in this episode
         self._base: Array = np.zeros(7)
 
     def camera(self) -> Camera:
@@ -123,10 +128,19 @@ class Environment:
         return self._camera
 
     def reset(self, start: Start) -> Observation:
-        """Rebuild the scene with the objects at `start`, let them settle, and look."""
+        """Rebuild the scene with the objects at `start`, let them settle, and look.
+
+        The instruction is the start's own, or the task's where it has none.
+        """
         import torch
 
         scene = self._scene
+        self._instruction = start.instruction or self.spec.instruction
+        self._cast = (self.spec.source, self.spec.target, *start.distractors)
+        scene.objs.clear()  # what the start before brought along
+        scene.obj_names = [BY_NAME[name].model for name in self._cast]
+        drawn = type(scene).objects_excluded_from_greenscreening
+        scene.objects_excluded_from_greenscreening = [*drawn, *scene.obj_names[2:]]
         scene.xyz_configs = torch.tensor(start.positions[None], dtype=torch.float32)
         scene.quat_configs = torch.tensor(start.quaternions[None], dtype=torch.float32)
         with torch.inference_mode():
@@ -135,7 +149,8 @@ class Environment:
             )
             self._base = _numbers(scene.agent.robot.pose.raw_pose)
             self._camera = self._find_camera()
-            self._origin = self._object_poses()[:, :2].copy()
+            self._origin = self._object_poses()[:, :3].copy()
+            self._picked = False
             return self._observe(info, seen["sensor_data"])
 
     def step(self, action: FloatArray, render: bool = True) -> Observation:
@@ -185,28 +200,30 @@ class Environment:
             state=np.append(pose, opening).astype(np.float32),
             controller=poses.from_link(target[:3], target[3:]).astype(np.float32),
             environment_state=self._environment_state(info, pose),
-            instruction=self.spec.instruction,
+            instruction=self._instruction,
         )
 
     def _environment_state(self, info: dict[str, Any], pose: Array) -> FloatArray:
         world = self._object_poses()
-        base = poses.to_base(world[:, :3], world[:, 3:], self._base)
+        base = poses.to_base(world[:2, :3], world[:2, 3:], self._base)
         tip = pose[:3] + TIP * poses.approach(pose)
         uv = self.camera().project(np.stack([base[0, :3], base[1, :3], tip]))
-        moved = np.linalg.norm(world[:, :2] - self._origin, axis=1)
+        moved = np.linalg.norm((world[:, :3] - self._origin)[:, :2], axis=1)
+        astray = moved[1:].max()
+        self._picked |= bool(((world[:, :3] - self._origin)[2:, 2] > PICKED).any())
         # ManiSkill's own grasp flag is latched over the episode; its counter is not.
         flags = [
             bool(self._scene.consecutive_grasp[0] > 0),
             bool(info["src_on_target"][0]),
-            moved[1] > MOVED and moved[1] > moved[0],
-            bool(info["success"][0]),
+            self._picked or (astray > MOVED and astray > moved[0]),
+            bool(info["success"][0]) and not self._picked,
         ]
         parts = [base[0], uv[0], base[1], uv[1], tip, uv[2], flags, [-1.0]]
         return np.concatenate(parts).astype(np.float32)
 
     def _object_poses(self) -> Array:
-        """World poses (2, 7) of source and target."""
-        models = [thing.model for thing in self.spec.objects]
+        """World poses (2 + n, 7) of source, target and distractors."""
+        models = [BY_NAME[name].model for name in self._cast]
         return np.stack([_numbers(self._scene.objs[model].pose.raw_pose) for model in models])
 
     def _find_camera(self) -> Camera:
@@ -238,9 +255,9 @@ def reuse(task: str, assets: Pack, image_size: int) -> Environment:
 
 
 def _make(env_id: str, assets: Pack, image_size: int) -> Any:
-    from dualvla.simulation import assets as packs
+    from dualvla.simulation.assets import pack
 
-    packs.activate(assets)
+    root = pack.activate(assets)
     import torch
 
     torch.set_num_threads(1)  # one process an environment: threads would only fight
@@ -270,7 +287,11 @@ def _make(env_id: str, assets: Pack, image_size: int) -> Any:
                 "intrinsic": np.array(NATIVE_INTRINSIC) * scale,
             },
         )
-    return environment.unwrapped
+    scene: Any = environment.unwrapped
+    # The cubes have a table of their own, but any task may show them as distractors.
+    for name in pack.INFOS:
+        scene.model_db = files.read_json(root / pack.BRIDGE / "custom" / name) | scene.model_db
+    return scene
 
 
 def _numbers(tensor: Any) -> Array:

@@ -27,6 +27,7 @@ from dualvla.interface import Decision, FloatArray, Observation
 from dualvla.objects import Object
 from dualvla.poses import Array
 from dualvla.simulation.environments import TASKS, TIP, Pack, value
+from dualvla.simulation.instructions import BY_TEXT
 
 MAX_STEP, MAX_TURN = 0.035, 0.35  # metres and radians an action moves the target at most
 MODELS = Path("data/tasks/bridge_v2_real2sim_dataset/custom/models")
@@ -110,7 +111,12 @@ class Expert:
 
     def reset(self, slot: int, instruction: str, seed: int) -> None:
         """Begin an episode; the expert makes no random choices."""
-        specs = [spec for spec in TASKS.values() if spec.instruction == instruction]
+        told = BY_TEXT.get(instruction)
+        specs = [
+            spec
+            for spec in TASKS.values()
+            if spec.instruction == instruction or (told is not None and told.task == spec.name)
+        ]
         if not specs:
             raise UserError(f"the expert knows no task {instruction!r}", fix="use an official task")
         source, target = (shape(self._assets, thing) for thing in specs[0].objects)

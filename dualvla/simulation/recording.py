@@ -40,6 +40,7 @@ class Episode:
     environment_states: FloatArray  # (T, K)
     actions: FloatArray  # (T, 7) labels
     camera: dict[str, Any]  # camera.Camera.to_json
+    distractors: tuple[str, ...]  # other things in the scene
 
 
 def record(
@@ -56,7 +57,11 @@ def record(
     """
     task = environment.spec.name
     rng = np.random.default_rng([seed, zlib.crc32(task.encode()), attempt])
-    seen = environment.reset(starts.demonstration(task, rng, params))
+    start = starts.demonstration(task, rng, params)
+    # Nothing is drawn where no share is wanted: the episodes stay what they were without it.
+    if params.distractor_share and rng.random() < params.distractor_share:
+        start = starts.cluttered(task, start, rng)
+    seen = environment.reset(start)
     expert.reset(0, seen.instruction, seed)
     frames: list[tuple[Observation, int, FloatArray]] = []
     regrasps = held = 0
@@ -67,7 +72,7 @@ def record(
         frames.append((seen, phase, label))
         held = held + 1 if phase == _RETREAT and value(seen, "success") > 0.5 else 0
         if held == HELD:
-            return _episode(frames, environment.camera().to_json())
+            return _episode(frames, environment.camera().to_json(), start.distractors)
         if regrasps > REGRASPS:
             return None
         seen = environment.step(disturbed(label, rng, params))
@@ -99,7 +104,11 @@ def encode(image: ImageArray) -> bytes:
     return stream.getvalue()
 
 
-def _episode(frames: list[tuple[Observation, int, FloatArray]], camera: dict[str, Any]) -> Episode:
+def _episode(
+    frames: list[tuple[Observation, int, FloatArray]],
+    camera: dict[str, Any],
+    distractors: tuple[str, ...],
+) -> Episode:
     privileged = np.stack([seen.environment_state for seen, _, _ in frames])
     privileged[:, _PHASE] = [phase for _, phase, _ in frames]
     return Episode(
@@ -109,4 +118,5 @@ def _episode(frames: list[tuple[Observation, int, FloatArray]], camera: dict[str
         environment_states=privileged,
         actions=np.stack([label for _, _, label in frames]),
         camera=camera,
+        distractors=distractors,
     )

@@ -2,17 +2,20 @@
 
 ManiSkill's own starts are its only randomness: 24 a task, 64 for the eggplant. They are written
 down here as the rules that generate them, so that a start can be named, drawn and compared without
-a simulator; a test compares them with ManiSkill's tables. `shifted` and `validation` are drawn once
-from fixed seeds. Demonstrations must not repeat any of the three, or training would see the test.
+a simulator; a test compares them with ManiSkill's tables. All other sets are drawn once from fixed
+seeds. Demonstrations must not repeat any fixed start, or training would see the test.
+
+The two instruct sets put distractors beside the pair and have instructions of their own. Their
+pairs lie as a demonstration's may: they ask to understand more, not to reach further.
 
 Poses are in ManiSkill's world frame: table top at z = 0.8695, the robot looks along -x.
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import permutations
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +23,28 @@ from numpy.typing import NDArray
 from dualvla import poses
 from dualvla.config import Demonstrations
 from dualvla.errors import UserError
+from dualvla.simulation import clutter, instructions
+from dualvla.simulation.instructions import Instruction
 
 Array = NDArray[np.float64]
-Name = Literal["official", "shifted", "validation"]
+Name = Literal["official", "shifted", "validation", "instruct_rephrased", "instruct_situated"]
 
-SHIFTED, VALIDATION = 48, 24  # starts a task
+SHIFTED, VALIDATION, INSTRUCT = 48, 24, 24  # starts a task
 TRIES = 1000
+INSTRUCT_JITTER = (0.02, 0.25)  # metres and radians off an official start
 SAME_PLACE, SAME_YAW = 1e-3, 0.01  # metres, radians: closer than both is the same start
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Where the source and the target object are put, in this order."""
+    """Where the source, the target and then the distractors are put, in this order."""
 
     id: str
-    positions: Array  # (2, 3) metres, world
-    quaternions: Array  # (2, 4) wxyz, world
+    positions: Array  # (2 + n, 3) metres, world
+    quaternions: Array  # (2 + n, 4) wxyz, world
+    distractors: tuple[str, ...] = ()  # n objects.Object.name
+    instruction: str = ""  # what the robot is told; empty: the task's own command
+    kind: str = ""  # of the instruction; one of instructions.KINDS
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,13 @@ WORKSPACES: dict[str, Workspace] = {
     ),
 }
 
+PAIRS = {  # source and target, as in environments.TASKS
+    "carrot": ("carrot", "plate"),
+    "spoon": ("spoon", "towel"),
+    "stack": ("green cube", "yellow cube"),
+    "eggplant": ("eggplant", "basket"),
+}
+
 _NO_TURN = (1.0, 0.0, 0.0, 0.0)
 _EGGPLANT_TURNS = (  # ManiSkill's eight resting orientations of the eggplant, 45 degrees apart
     (0.543729, 0.82549, 0.0746101, 0.131747),
@@ -104,7 +120,9 @@ def fixed(task: str, name: Name) -> tuple[Start, ...]:
         task: carrot, spoon, stack or eggplant.
         name: `official`: ManiSkill's own, in its order of episode ids (24; 64 for the eggplant);
             `shifted`: 48 at wider positions and any yaw; `validation`: 24 that look like
-            demonstrations, for choices made before the other two are looked at.
+            demonstrations, for choices made before the other sets are looked at;
+            `instruct_rephrased`, `instruct_situated`: 24 each with distractors, the task's
+            instructions of that split in turn.
 
     Raises:
         UserError: an unknown task or set.
@@ -113,8 +131,10 @@ def fixed(task: str, name: Name) -> tuple[Start, ...]:
         raise UserError(f"no such task: {task}", fix=f"one of {', '.join(WORKSPACES)}")
     if name == "official":
         return tuple(_official(task))
-    if name not in ("shifted", "validation"):
-        raise UserError(f"no such set of starts: {name}", fix="official, shifted or validation")
+    if name not in get_args(Name):
+        raise UserError(f"no such set of starts: {name}", fix=f"one of {', '.join(get_args(Name))}")
+    if name.startswith("instruct_"):
+        return tuple(_instruct(task, name))
     rng = np.random.default_rng(zlib.crc32(f"{task} {name}".encode()))
     space = WORKSPACES[task]
     known = list(_official(task))
@@ -139,13 +159,12 @@ def demonstration(task: str, rng: np.random.Generator, params: Demonstrations) -
     Raises:
         UserError: the parameters leave no start that is not an evaluation start.
     """
-    sets: tuple[Name, ...] = ("official", "shifted", "validation")
-    forbidden = [start for name in sets for start in fixed(task, name)]
+    forbidden = [start for name in get_args(Name) for start in fixed(task, name)]
     for _ in range(TRIES):
         if rng.random() < params.uniform_share:
             start = _uniform(task, "demonstration", rng, WORKSPACES[task].half)
         else:
-            start = _jittered(task, rng, params)
+            start = _jittered(task, rng, params.jitter_xy, params.jitter_yaw)
         if not any(same(start, other) for other in forbidden):
             return start
     what = f"{TRIES} random starts of {task} all equal an evaluation start"
@@ -155,13 +174,66 @@ def demonstration(task: str, rng: np.random.Generator, params: Demonstrations) -
 def same(one: Start, other: Start) -> bool:
     """Whether two starts agree in the place and orientation of both objects, within a hair.
 
-    The height of release does not count: the objects fall to the same rest.
+    The height of release does not count: the objects fall to the same rest. Distractors do not
+    count either.
     """
-    if np.abs(one.positions - other.positions)[:, :2].max() >= SAME_PLACE:
+    if np.abs(one.positions[:2] - other.positions[:2])[:, :2].max() >= SAME_PLACE:
         return False
-    cosine = np.abs((one.quaternions * other.quaternions).sum(-1))
-    lengths = np.linalg.norm(one.quaternions, axis=-1) * np.linalg.norm(other.quaternions, axis=-1)
+    turns, others = one.quaternions[:2], other.quaternions[:2]
+    cosine = np.abs((turns * others).sum(-1))
+    lengths = np.linalg.norm(turns, axis=-1) * np.linalg.norm(others, axis=-1)
     return bool((2 * np.arccos(np.clip(cosine / lengths, 0, 1))).max() < SAME_YAW)
+
+
+def cluttered(task: str, start: Start, rng: np.random.Generator) -> Start:
+    """A start with one to three distractors; without any where none of the draws fits."""
+    for _ in range(TRIES):
+        found = _with(task, start, clutter.cast(task, PAIRS[task], (), rng), rng)
+        if found is not None:
+            return found
+    return start
+
+
+def _instruct(task: str, name: Name) -> list[Start]:
+    split: instructions.Split = "rephrased" if name == "instruct_rephrased" else "situated"
+    known = list(_official(task))
+    told = instructions.of(task, split)
+    drawn: list[Start] = []
+    for index in range(INSTRUCT):
+        rng = np.random.default_rng(zlib.crc32(f"{task} {name} {index}".encode()))
+        instruction = told[index % len(told)]
+        while True:
+            start = _riddle(task, instruction, rng)
+            if start is not None and not any(same(start, other) for other in known + drawn):
+                break
+        drawn.append(replace(start, id=f"{name}-{index:02d}"))
+    return drawn
+
+
+def _riddle(task: str, instruction: Instruction, rng: np.random.Generator) -> Start | None:
+    """A start at which an instruction means the task's pair; None where the draw does not fit."""
+    names = clutter.cast(task, PAIRS[task], instruction.beside, rng)
+    if not instruction.allows(names):
+        return None
+    start = _with(task, _jittered(task, rng, *INSTRUCT_JITTER), names, rng)
+    if start is None:
+        return None
+    uv = clutter.seen(task, start.positions)
+    if not instruction.picks((*PAIRS[task], *names), uv):
+        return None
+    return replace(start, instruction=instruction.text, kind=instruction.kind)
+
+
+def _with(
+    task: str, start: Start, names: tuple[str, ...], rng: np.random.Generator
+) -> Start | None:
+    pair = clutter.Placed(PAIRS[task], start.positions, start.quaternions)
+    placed = clutter.scatter(task, names, pair, rng)
+    if placed is None:
+        return None
+    return replace(
+        start, positions=placed.positions, quaternions=placed.quaternions, distractors=names
+    )
 
 
 def _official(task: str) -> list[Start]:
@@ -205,14 +277,14 @@ def _uniform(task: str, label: str, rng: np.random.Generator, half: tuple[float,
             return Start(label, _place(task, plane), quaternions)
 
 
-def _jittered(task: str, rng: np.random.Generator, params: Demonstrations) -> Start:
+def _jittered(task: str, rng: np.random.Generator, xy: float, yaw: float) -> Start:
     space = WORKSPACES[task]
     base = fixed(task, "official")[rng.integers(len(fixed(task, "official")))]
-    yaws = rng.uniform(-params.jitter_yaw, params.jitter_yaw, 2)
+    yaws = rng.uniform(-yaw, yaw, 2)
     quaternions = _turned(task, base.quaternions[0], yaws)
     while True:
         positions = base.positions.copy()
-        jitter = rng.uniform(-params.jitter_xy, params.jitter_xy, (2, 2))
+        jitter = rng.uniform(-xy, xy, (2, 2))
         positions[0, :2] += jitter[0]
         positions[0, 2] = space.heights[0]
         if space.moves_target:

@@ -33,13 +33,15 @@ def write(source: Dataset, out: Path, params: Params) -> None:
     columns = {name: source.column(name) for name in kept}
     features = {name: source.features[name] for name in (*pictures, *kept)} | lerobot.LANGUAGE
     fps, count = int(source.info["fps"]), len(source.episodes)
+    around = source.about.extra.get("distractors", {})
     silent = 0
     with lerobot.Writer(out, fps, source.info["robot_type"], features, source.about) as writer:
         for index in progress.track(range(count), count, "annotate"):
             rows = source.rows(index)
             part = {name: values[rows.start : rows.stop] for name, values in columns.items()}
             task = str(source.episodes["task"].iloc[index])
-            episode = Episode(index, task, part[STATE], part[ACTION], part.get(ENVIRONMENT))
+            others = tuple(around.get(str(index), ()))
+            episode = Episode(index, task, part[STATE], part[ACTION], part.get(ENVIRONMENT), others)
             annotation = annotations.annotate(
                 episode, params.annotate, seed=params.seed, dataset=source.name
             )

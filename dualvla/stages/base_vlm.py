@@ -13,7 +13,7 @@ def main(params: Params) -> None:
     """Run the stage."""
     import torch
 
-    from dualvla.training import base, checkpoints, environment
+    from dualvla.training import base, checkpoints, environment, sharding
 
     torch.set_num_threads(params.threads)
     asked = conversations.load(paths.MULTIMODAL, "train")
@@ -34,6 +34,8 @@ def main(params: Params) -> None:
         }
         errors = ", ".join(f"{k} {v:.3g}" for k, v in seen["heldout"].items())
         progress.log(f"base_vlm: held-out vision errors: {errors}")
+    if sharding.rank():
+        return  # process 0 writes
     with files.replacing(paths.model("base_vlm")) as out:
         model.save_pretrained(str(out))
         processor.save(out)
@@ -43,4 +45,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    runner.run(main)
+    runner.run(main, trains=True)

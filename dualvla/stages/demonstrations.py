@@ -64,6 +64,7 @@ def _simulate(params: Params, out: Path) -> None:
     hertz = int(conventions.WIDOWX_SIMULATION.control_hz)
     cameras: dict[str, Any] = {}
     counts: dict[str, dict[str, Any]] = {}
+    around: dict[str, list[str]] = {}  # distractors by episode index
     with (
         lerobot.Writer(out, hertz, "widowx", lerobot.simulation_features(size), about) as writer,
         Attempts(params) as attempts,
@@ -75,9 +76,13 @@ def _simulate(params: Params, out: Path) -> None:
             for episode in progress.track(found, wanted, f"{task} demonstrations"):
                 cameras.setdefault(task, episode.camera)
                 lengths.append(len(episode.actions))
+                if episode.distractors:
+                    index = sum(one["kept"] for one in counts.values()) + len(lengths) - 1
+                    around[str(index)] = list(episode.distractors)
                 _write(writer, task, episode)
             counts[task] = _counts(attempts.tried, lengths)
-        writer.about = replace(about, cameras=cameras, extra={"tasks": counts})
+        extra = {"tasks": counts} | ({"distractors": around} if around else {})
+        writer.about = replace(about, cameras=cameras, extra=extra)
     files.write_json(
         out / "metrics.json", {"source": "simulation", "assets": pack, "tasks": counts}
     )

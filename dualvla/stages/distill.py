@@ -82,7 +82,7 @@ def ask_for(
         UserError: a teacher that cannot teach this student, or kept answers of another one.
     """
     from dualvla.models import policy
-    from dualvla.training import checkpoints, lessons, loop, teachers
+    from dualvla.training import checkpoints, lessons, loop, sharding, teachers
 
     found, marks = {}, {}
     if recipe.action_teacher:
@@ -95,7 +95,7 @@ def ask_for(
     sources = {"action": "specialist", "reasoning": params.distill.reasoning_teacher}
     for role, teacher in found.items():
         path = paths.model(sources[role])
-        teacher.eval().requires_grad_(False)
+        teacher.eval().requires_grad_(False).to(sharding.device())
         teachers.require_alike(student, teacher, str(path))
         values = config.resolved(params, "seed", "threads")
         values |= {"role": role, "precision": loop.precision()}
@@ -114,4 +114,4 @@ def require_run(arm: str, inputs: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    runner.run(main, "arm")
+    runner.run(main, "arm", trains=True)

@@ -50,7 +50,7 @@ def main(params: Params, model: str) -> None:
                 out / "videos" / f"{item.starts}-{job.task}-{job.start.id}.mp4",
                 trajectory.frames,
                 simpler.texts_in_force(trajectory, len(trajectory.frames)),
-                TASKS[job.task].instruction,
+                job.start.instruction or TASKS[job.task].instruction,
                 conventions.WIDOWX_SIMULATION.control_hz,
             )
 

@@ -11,20 +11,25 @@ import resource
 import shutil
 import sys
 import time
+import types
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from dualvla import config, files, paths, progress
 from dualvla.errors import UserError
 
 MIN_FREE_GIB = 1.0
+LAUNCH = "DUALVLA_LAUNCH"
 
 
-def run(main: Callable[..., None], *selections: str) -> None:
+def run(main: Callable[..., None], *selections: str, trains: bool = False) -> None:
     """Run a stage from the command line and exit: 0 done, 2 bad input, 1 defect.
 
     Args:
         main: the stage; called with `Params` and the selections as keywords.
         selections: names of required command-line options, such as `arm` or `model`.
+        trains: whether several launched processes may share its work; process 0 then keeps the
+            books.
     """
     module = main.__globals__.get("__spec__")
     name = module.name.rsplit(".", 1)[-1] if module else main.__module__
@@ -40,13 +45,18 @@ def run(main: Callable[..., None], *selections: str) -> None:
     try:
         params = config.load(arguments.pop("params"))
         files.require_space(".", MIN_FREE_GIB)
-        require_alone()
+        if trains and LAUNCH in os.environ:
+            launch(sys.modules[main.__module__])
+        if not trains:
+            require_alone()
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of a second, in a log
         # Several processes share the cores: an idle OpenMP pool in each would fight for them.
         os.environ.setdefault("OMP_NUM_THREADS", str(params.threads))
         started, start = datetime.datetime.now(datetime.UTC), time.monotonic()
         main(params, **arguments)
         seconds = time.monotonic() - start
+        if not progress.shown():
+            return
         forget_resume_points(arguments.get("arm", name))
         write_timing(name, arguments, started, seconds)
         progress.log(f"{name}: done in {seconds:.1f} s")
@@ -60,11 +70,25 @@ def run(main: Callable[..., None], *selections: str) -> None:
         sys.exit(UserError.exit_code)
 
 
+def launch(stage: types.ModuleType) -> None:
+    """Become `accelerate launch` of the same stage, with the configuration that `LAUNCH` names.
+
+    An environment variable says so, because a changed command would make DVC run the stage again.
+    """
+    path = Path(os.environ.pop(LAUNCH))
+    if not path.is_file():
+        fix = "name a file of infra/accelerate"
+        raise UserError("no such launch configuration", where=f"{LAUNCH}={path}", fix=fix)
+    assert stage.__spec__ is not None
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path)]
+    os.execv(sys.executable, [*launcher, "-m", stage.__spec__.name, *sys.argv[1:]])
+
+
 def require_alone() -> None:
-    """Raise a `UserError` in one of several launched processes: each would train on everything."""
+    """Raise a `UserError` in one of several launched processes: each would do all of the work."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1:
-        what = f"a stage was launched in {count} processes, but trains in one"
+        what = f"a stage that does not train was launched in {count} processes"
         raise UserError(what, where="WORLD_SIZE", fix="launch it with --num_processes 1")
 
 

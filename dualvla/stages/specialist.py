@@ -40,4 +40,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    runner.run(main)
+    runner.run(main, trains=True)

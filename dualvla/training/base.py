@@ -19,7 +19,7 @@ from dualvla.models import pretrained, vision, vlm
 from dualvla.models.acting import answer
 from dualvla.models.features import encode_images
 from dualvla.models.processing import Processor, train_tokenizer
-from dualvla.training import checkpoints, dense, loop, packing
+from dualvla.training import checkpoints, dense, loop, packing, sharding
 from dualvla.training.loop import Losses, Run
 from dualvla.training.packing import Packed
 
@@ -54,27 +54,28 @@ def train_vision(
         raise UserError("dense pre-training needs the tiny vision tower", where="model.vlm")
     tower.to(memory_format=torch.channels_last)  # type: ignore
 
-    def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(step: int) -> tuple[torch.Tensor, dense.DenseLabels]:
         rows = loop.sample(params.seed, step, VISION_BATCH, len(names["train"]))
         seen = processor.normalise(pixels["train"][rows])
-        return dense.jitter(seen, params.seed, step), torch.from_numpy(rows)
+        return dense.jitter(seen, params.seed, step), dense.rows(wanted["train"], rows)
 
-    def losses(made: tuple[torch.Tensor, torch.Tensor]) -> Losses:
-        return dense.losses(tower, made[0], wanted["train"], made[1])
+    def losses(made: tuple[torch.Tensor, dense.DenseLabels]) -> Losses:
+        return dense.losses(tower, *made)
 
     run = Run(
         name="base_vlm (vision)",
         batch=batch,
         losses=losses,
-        heldout=lambda: dense.errors(
-            tower, processor.normalise(pixels["heldout"]), wanted["heldout"]
-        ),
+        heldout=list,
         checkpoint=checkpoints.folder("base_vlm_vision", mark),
     )
     settings = params.base_vlm
-    return loop.fit(
+    metrics = loop.fit(
         tower, run, settings, steps=settings.vision_steps, peak=settings.vision_learning_rate
     )
+    shown = processor.normalise(pixels["heldout"])
+    metrics["heldout"] = dense.errors(tower, shown, wanted["heldout"])
+    return metrics
 
 
 def train_language(
@@ -83,7 +84,8 @@ def train_language(
     """Question answering with a frozen tower; metrics with held-out exact match."""
     pictures = conversations.pictures(data)
     names = list(pictures)
-    encoded = encode_images(model, processor, list(pictures.values()))
+    with sharding.main_first():
+        encoded = encode_images(model, processor, list(pictures.values()))
     tower = vlm.tower(model)
     if tower is not None:
         tower.requires_grad_(False)
@@ -95,21 +97,20 @@ def train_language(
         embeddings = vlm.embed(model, batch.input_ids, vlm.project(model, batch.encoded))
         hidden = vlm.read(model, embeddings, batch.mask, batch.positions, processor.picture)
         logits, tokens = vlm.answer_logits(model, hidden, batch.labels)
-        return {"loss": F.cross_entropy(logits, tokens)}
+        return {"loss": sharding.weighted(F.cross_entropy(logits, tokens), len(tokens))}
 
     run = Run(
         name="base_vlm (questions)",
         batch=packs,
         losses=losses,
-        heldout=dict,
+        heldout=list,
         checkpoint=checkpoints.folder("base_vlm", mark),
     )
     metrics = loop.fit(model, run, params.base_vlm)
     heldout = conversations.load(data, "heldout")
     row = {name: i for i, name in enumerate(names)}
-    given = answer(
-        model, processor, encoded[[row[c.image] for c in heldout]], [c.question for c in heldout]
-    )
+    shown = encoded[[row[c.image] for c in heldout]].to(sharding.device())
+    given = answer(model, processor, shown, [c.question for c in heldout])
     right = sum(conversations.matches(a, c.answer) for a, c in zip(given, heldout, strict=True))
     metrics["heldout"] = {"qa_k": right, "qa_n": len(heldout), "qa_rate": right / len(heldout)}
     progress.log(f"base_vlm: held-out questions {right} of {len(heldout)} exact")

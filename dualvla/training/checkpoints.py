@@ -9,7 +9,7 @@ never resumes a stale run. There is no RNG state to keep: every random draw is a
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dualvla import files, paths
+from dualvla.training import sharding
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CODE = (PACKAGE / "models", PACKAGE / "training")
@@ -47,13 +48,22 @@ def folder(stage: str, mark: str) -> Path:
 def save(
     where: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
-    """Write the resume point `where`; `state` is plain data such as step and history."""
-    trained = {k: p.detach().contiguous() for k, p in model.named_parameters() if p.requires_grad}
+    """Write the resume point `where`; `state` is plain data such as step and history.
+
+    Every process calls it and process 0 writes.
+    """
+    trained = {
+        name: sharding.whole(p.detach()).contiguous()
+        for name, p in _named(model)
+        if p.requires_grad
+    }
     moments = {
-        f"{i}.{name}": value.detach().contiguous()
+        f"{i}.{name}": sharding.whole(value.detach()).contiguous()
         for i, entry in optimizer.state_dict()["state"].items()
         for name, value in entry.items()
     }
+    if sharding.rank():
+        return
     with files.replacing(where) as beside:
         beside.mkdir(parents=True)
         save_file(trained, beside / "weights.safetensors")
@@ -69,15 +79,24 @@ def restore(
         return None
     weights = load_file(where / "weights.safetensors")
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in _named(model):
             if parameter.requires_grad:
-                parameter.copy_(weights[name])
+                parameter.copy_(sharding.spread(weights[name], parameter))
     entries: dict[int, dict[str, Any]] = {}
+    optimised = [p for group in optimizer.param_groups for p in group["params"]]
     for key, value in load_file(where / "optimizer.safetensors").items():
         index, name = key.split(".", 1)
-        entries.setdefault(int(index), {})[name] = value
+        parameter = optimised[int(index)]
+        laid = sharding.spread(value, parameter) if value.shape == parameter.shape else value
+        entries.setdefault(int(index), {})[name] = laid
     optimizer.load_state_dict(
         {"state": entries, "param_groups": optimizer.state_dict()["param_groups"]}
     )
     state: dict[str, Any] = files.read_json(where / "state.json")
     return state
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters by their names without those of wrappers that recompute activations."""
+    for name, parameter in model.named_parameters():
+        yield name.replace("_checkpoint_wrapped_module.", ""), parameter

@@ -6,17 +6,18 @@ frame position, yaw up to the thing's symmetry, presence, gripper opening. Colou
 augmentation, because moving the picture would break the geometry.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from dualvla.models.vision import WORKSPACE_CENTRE, WORKSPACE_SCALE, SlotVisionModel
 from dualvla.objects import BY_NAME, SLOTS
-from dualvla.training import loop
+from dualvla.training import loop, sharding
 from dualvla.training.loop import Losses
 
 MIN_VISIBLE = 0.15  # share of a thing that must be seen for its position to be a target
@@ -75,23 +76,33 @@ def labels(table: Any, images: list[str]) -> DenseLabels:
     )
 
 
-def losses(tower: SlotVisionModel, pixels: Tensor, wanted: DenseLabels, rows: Tensor) -> Losses:
-    """Loss of a batch of pictures (B, 3, H, W) whose labels are `rows` of `wanted`."""
+def rows(wanted: DenseLabels, chosen: NDArray[np.int64]) -> DenseLabels:
+    """The labels of some pictures."""
+    return DenseLabels(**{f.name: getattr(wanted, f.name)[chosen] for f in fields(wanted)})
+
+
+def losses(tower: SlotVisionModel, pixels: Tensor, wanted: DenseLabels) -> Losses:
+    """Loss of a batch of pictures (B, 3, H, W) with their labels."""
     slots, _, _ = tower.dense(pixels)
     side = round(slots.heat.shape[-1] ** 0.5)
-    cells = (torch.arange(side) + 0.5) / side
+    cells = (torch.arange(side, device=pixels.device) + 0.5) / side
     grid = torch.stack([cells.repeat(side), cells.repeat_interleave(side)], -1)  # G 2
-    seen, uv = wanted.seen[rows], wanted.uv[rows]
+    seen, turned, uv = wanted.seen, wanted.turned, wanted.uv
     distance = (grid - uv[:, :, None]).square().sum(-1) * side**2
     heat_target = (-distance / (2 * HEAT_SIGMA**2)).softmax(-1)
     heat = -(heat_target * slots.heat.log_softmax(-1)).sum(-1)[seen].mean()
     parts = {
         "heat": heat,
         "uv": F.smooth_l1_loss(slots.uv[seen], uv[seen], beta=0.01),
-        "xyz": F.smooth_l1_loss(slots.xyz[seen], wanted.xyz[rows][seen], beta=0.05),
-        "yaw": F.mse_loss(slots.yaw[wanted.turned[rows]], wanted.yaw[rows][wanted.turned[rows]]),
-        "presence": F.binary_cross_entropy_with_logits(slots.presence, wanted.present[rows]),
-        "opening": F.mse_loss(slots.opening[:, -1], wanted.opening[rows]),
+        "xyz": F.smooth_l1_loss(slots.xyz[seen], wanted.xyz[seen], beta=0.05),
+        "yaw": F.mse_loss(slots.yaw[turned], wanted.yaw[turned]),
+        "presence": F.binary_cross_entropy_with_logits(slots.presence, wanted.present),
+        "opening": F.mse_loss(slots.opening[:, -1], wanted.opening),
+    }
+    counts = {"yaw": int(turned.sum()), "presence": len(pixels), "opening": len(pixels)}
+    parts = {
+        name: sharding.weighted(part, counts.get(name, int(seen.sum())))
+        for name, part in parts.items()
     }
     weights = {"heat": 0.3, "uv": 10.0, "xyz": 2.0, "yaw": 1.0, "presence": 1.0, "opening": 2.0}
     total = torch.stack([weight * parts[name] for name, weight in weights.items()]).sum()
@@ -110,11 +121,12 @@ def jitter(pixels: Tensor, seed: int, step: int) -> Tensor:
 def errors(tower: SlotVisionModel, pixels: Tensor, wanted: DenseLabels) -> dict[str, float]:
     """Median held-out errors: millimetres, pixels of 128, degrees; and presence accuracy."""
     with torch.no_grad():
-        predicted = [tower.dense(part)[0] for part in pixels.split(64)]
-    uv = torch.cat([p.uv for p in predicted])
-    xyz = torch.cat([p.xyz for p in predicted])
-    yaw = torch.cat([p.yaw for p in predicted])
-    presence = torch.cat([p.presence for p in predicted])
+        where = next(tower.parameters()).device
+        predicted = [tower.dense(part.to(where))[0] for part in pixels.split(64)]
+    uv = torch.cat([p.uv for p in predicted]).cpu()
+    xyz = torch.cat([p.xyz for p in predicted]).cpu()
+    yaw = torch.cat([p.yaw for p in predicted]).cpu()
+    presence = torch.cat([p.presence for p in predicted]).cpu()
     scale = torch.tensor(WORKSPACE_SCALE)
     seen, turned = wanted.seen, wanted.turned
     distance = ((xyz - wanted.xyz) * scale).norm(dim=-1)[seen] * 1000

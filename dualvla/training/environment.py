@@ -3,7 +3,7 @@
 import platform
 from importlib.metadata import version
 
-PACKAGES = ("dualvla", "torch", "transformers", "accelerate", "numpy")
+PACKAGES = ("dualvla", "torch", "transformers", "accelerate", "peft", "numpy")
 
 
 def fingerprint() -> dict[str, str]:

@@ -1,13 +1,15 @@
 """The one training loop: base VLM, specialist, generalist and distillation.
 
 Batches, noise and learning rate are pure functions of (seed, step), so a run that is killed and
-started again ends with the same weights, bit for bit on a CPU. `accelerate` places the model and
-computes in bf16 where the hardware has it, in one process: a step over several would need a share
-of every batch for each.
+started again ends with the same weights, bit for bit on a CPU. `accelerate` places the model,
+computes in bf16 where the hardware has it and, where it launched several processes, averages their
+gradients: each computes its share of every batch (`sharding`), and the losses are those of one
+process. The losses run inside one wrapped module, because they call parts of the model that no
+single `forward` covers.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ from torch import Tensor, nn
 from dualvla import progress
 from dualvla.config import Optimisation
 from dualvla.errors import UserError
-from dualvla.training import checkpoints
+from dualvla.training import checkpoints, sharding
 
 Losses = dict[str, Tensor]  # "loss" is minimised; the others are logged
 LOG_POINTS = 50  # points of the stored training curve
+PROBES = 10  # steps of a run that are probed
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,11 @@ class Run:
     name: str
     batch: Callable[[int], Any]  # step -> batch, pure
     losses: Callable[[Any], Losses]
-    heldout: Callable[[], dict[str, float]]  # evaluation on held-out data, after the last step
+    heldout: Callable[[], Iterable[Any]]  # batches of held-out data, after the last step
     checkpoint: Path
+    # Figures of a batch that are of interest, but not trained on; it must leave no trace. It is
+    # asked in a single process only: of a sharded model none holds all gradients.
+    probe: Callable[[Any], dict[str, float | None]] | None = None
 
 
 def sample(seed: int, step: int, size: int, total: int) -> np.ndarray:
@@ -76,6 +82,22 @@ def autocast() -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=precision() == "bf16")
 
 
+class _Step(nn.Module):
+    """Losses of a batch as the forward pass of one module: what is wrapped for many processes."""
+
+    def __init__(self, model: nn.Module, losses: Callable[[Any], Losses]) -> None:
+        super().__init__()
+        self.model, self.losses = model, losses
+        # What FSDP keeps in one piece, as transformers names it: the layers of this family.
+        parts = list(model.modules())
+        named = {n for part in parts for n in getattr(part, "_no_split_modules", None) or ()}
+        self._no_split_modules = sorted(named & {type(part).__name__ for part in parts})
+
+    def forward(self, batch: Any) -> Losses:
+        losses = self.losses(batch)
+        return {name: v if name == "loss" else v.detach() for name, v in losses.items()}
+
+
 def fit(
     model: nn.Module,
     run: Run,
@@ -94,15 +116,22 @@ def fit(
         peak: instead of `settings.learning_rate`.
 
     Returns:
-        Metrics: steps, the curve (about `LOG_POINTS` means of every loss), held-out figures.
+        Metrics: steps, the curve (about `LOG_POINTS` means of every loss), held-out figures, and
+        what the probe found at up to `PROBES` evenly spaced steps.
 
     Raises:
-        UserError: the loss is not finite, with the step.
+        UserError: the loss is not finite, with the step; or a batch has fewer rows than there are
+            processes.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
 
     steps, peak = steps or settings.steps, peak or settings.learning_rate
-    accelerator = Accelerator(mixed_precision=precision(), cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(
+        mixed_precision=precision(),
+        cpu=not torch.cuda.is_available(),
+        # A share of a batch may have no robot, or no question.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [
@@ -110,16 +139,17 @@ def fit(
         {"params": plain, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95), fused=True)
+    prepared, optimizer_ = accelerator.prepare(_Step(model, run.losses), optimizer)
     state = checkpoints.restore(run.checkpoint, model, optimizer) or {"step": 0, "curve": []}
-    # `model` itself is what the losses call: accelerate prepares the parameters and the optimiser.
-    prepared, optimizer_ = accelerator.prepare(model, optimizer)
     if state["step"]:
         progress.log(f"{run.name}: resumed at step {state['step']} of {steps}")
     stride = max(1, steps // LOG_POINTS)
     curve: list[dict[str, float]] = state["curve"]
     sums: dict[str, float] = state.get("sums", {})
+    probes: list[dict[str, float | None]] = state.get("probes", [])
     model.train()
     note = {"loss": math.nan}
+    probe = run.probe if sharding.world() == 1 else None
     for step in progress.track(
         range(state["step"], steps),
         steps - state["step"],
@@ -128,33 +158,39 @@ def fit(
     ):
         for group in optimizer_.param_groups:
             group["lr"] = learning_rate(step, settings, steps, peak)
+        batch = run.batch(step)
+        if probe is not None and step % math.ceil(steps / PROBES) == 0:
+            with accelerator.autocast():
+                probes.append({"step": step, **probe(sharding.share(batch))})
         with accelerator.autocast():
-            losses = run.losses(run.batch(step))
-        loss = losses["loss"]
-        note["loss"] = float(loss.detach())
+            own = prepared(sharding.share(batch))
+        losses = sharding.reduced(own)
+        note["loss"] = float(losses["loss"])
         if not math.isfinite(note["loss"]):
             fix = "lower the learning rate, or look for bad values in the data"
             raise UserError(f"{run.name}: the loss at step {step} is not finite", fix=fix)
-        accelerator.backward(loss)
+        accelerator.backward(own["loss"])
         accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
         optimizer_.step()
         optimizer_.zero_grad()
         for key, value in losses.items():
-            sums[key] = sums.get(key, 0.0) + float(value.detach())
+            sums[key] = sums.get(key, 0.0) + float(value)
         if (step + 1) % stride == 0:
             curve.append({"step": step + 1, **{k: v / stride for k, v in sums.items()}})
             sums = {}
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == steps:
-            saved = {"step": step + 1, "curve": curve, "sums": sums}
+            saved = {"step": step + 1, "curve": curve, "sums": sums, "probes": probes}
             checkpoints.save(run.checkpoint, model, optimizer, saved)
     model.eval()
     with torch.no_grad(), accelerator.autocast():
-        heldout = run.heldout()
-    return {"schema": 1, "stage": run.name, "steps": steps, "curve": curve, "heldout": heldout}
+        heldout = mean([sharding.reduced(prepared(sharding.share(b))) for b in run.heldout()])
+    sharding.unshard(prepared)
+    metrics = {"schema": 1, "stage": run.name, "steps": steps, "curve": curve, "heldout": heldout}
+    return metrics if run.probe is None else metrics | {"probes": probes}
 
 
 def mean(values: list[Mapping[str, Tensor]]) -> dict[str, float]:
     """Mean of every key over batches."""
     if not values:
         return {}
-    return {k: float(torch.stack([v[k].detach() for v in values]).mean()) for k in values[0]}
+    return {k: float(torch.stack([v[k] for v in values]).mean()) for k in values[0]}

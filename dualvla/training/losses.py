@@ -9,6 +9,7 @@ from dualvla.models import vlm as vlms
 from dualvla.models.action_expert import interpolate
 from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Sequences
+from dualvla.training import sharding
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Batch:
     """Robot rows first, then questions: a row's domain decides which teacher it has.
 
     Robot rows `[:robots]` are the action teacher's, which reads `plain`; questions `[robots:]` are
-    the reasoning teacher's.
+    the reasoning teacher's. A tensor has a row for each, or for each robot.
     """
 
     encoded: Tensor  # (B, V, Dv)
@@ -63,11 +64,12 @@ def noisy(batch: Batch) -> Tensor:
 def flow(outputs: Outputs, batch: Batch) -> Tensor:
     """Mean squared error of the velocity (InstructVLA's flow matching)."""
     _, target = interpolate(batch.noise, batch.actions[:, None], batch.time)
-    return F.mse_loss(outputs.velocity, target.expand_as(outputs.velocity))
+    error = F.mse_loss(outputs.velocity, target.expand_as(outputs.velocity))
+    return sharding.weighted(error, len(outputs.velocity))
 
 
 def language(outputs: Outputs) -> Tensor:
     """Cross-entropy averaged over answer tokens; 0 where there are none."""
-    if not len(outputs.tokens):
+    if not sharding.total(len(outputs.tokens), outputs.velocity.device):
         return outputs.velocity.new_zeros(())
-    return F.cross_entropy(outputs.logits, outputs.tokens)
+    return sharding.weighted(F.cross_entropy(outputs.logits, outputs.tokens), len(outputs.tokens))

@@ -13,17 +13,20 @@ from dualvla import files, paths, progress
 from dualvla.config import Distill, Optimisation, Params
 from dualvla.data import conversations, lerobot
 from dualvla.errors import UserError
+from dualvla.models import lora
 from dualvla.models import policy as policies
 from dualvla.models.features import encode_images
 from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Processor
 from dualvla.training import (
     checkpoints,
+    conflict,
     environment,
     lessons,
     loop,
     losses,
     samples,
+    sharding,
     streams,
     teachers,
 )
@@ -76,8 +79,10 @@ def _robot(
     answers: list[list[int]] | None = None,
 ) -> RobotSamples:
     statistics, processor = model.config.statistics, model.processor
+    with sharding.main_first():
+        encoded = encode_images(model.vlm, processor, dataset.images())
     return RobotSamples(
-        encoded=encode_images(model.vlm, processor, dataset.images()),
+        encoded=encoded,
         actions=samples.action_chunks(dataset, statistics, model.config.shape.chunk),
         state=samples.normalised_state(dataset.column(lerobot.STATE), statistics),
         prompts=prompts,
@@ -178,7 +183,8 @@ def _questions(
     model: VlaPolicy, dataset: lerobot.Dataset, robot: RobotSamples, asked: "pd.DataFrame"
 ) -> QuestionSamples:
     pictures = conversations.pictures(paths.MULTIMODAL)
-    encoded = encode_images(model.vlm, model.processor, list(pictures.values()))
+    with sharding.main_first():
+        encoded = encode_images(model.vlm, model.processor, list(pictures.values()))
     place = {name: i for i, name in enumerate(pictures)}
     # Questions about an episode are asked of one of its frames; all frames follow the pictures.
     first = [len(pictures) + dataset.rows(e).start for e in range(len(dataset.episodes))]
@@ -254,17 +260,26 @@ def train(
     assert data.train.robot is not None
     if not data.train.robot.prompts:
         raise UserError("no training frames", where=name, fix="record more demonstrations")
+    rank = model.config.shape.lora_rank
+    adapters = lora.adapt(model, rank, data.train.seed) if rank else None
     progress.log(f"{name}: {policies.describe(model)}, {len(data.train.robot.prompts)} frames")
 
-    def heldout() -> dict[str, float]:
+    def heldout() -> list[Batch]:
         if data.heldout.robot is None or not data.heldout.robot.prompts:
-            return {}
-        return loop.mean([compute(data.heldout(step)) for step in range(HELDOUT_BATCHES)])
+            return []
+        return [data.heldout(step) for step in range(HELDOUT_BATCHES)]
 
     mark = checkpoints.fingerprint(resolved, inputs)
-    run = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark))
+    both = data.train.questions is not None  # there are two losses to compare
+    probe = conflict.probe(model) if both else None
+    run = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark), probe)
     metrics = loop.fit(model, run, settings)
+    metrics["conflict"] = metrics.pop("probes", [])
+    if adapters is not None:
+        lora.merge(adapters)
     folder = paths.model(name)
+    if sharding.rank():
+        return  # process 0 writes
     with files.replacing(folder) as out:
         out.mkdir(parents=True)
         model.write(out, resolved=resolved, environment=environment.fingerprint())

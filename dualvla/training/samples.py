@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dualvla.data import lerobot
 from dualvla.models import actions
+from dualvla.models import streams as layout
 from dualvla.models.action_expert import flow_time
 from dualvla.models.actions import ActionStatistics
 from dualvla.models.processing import Processor
@@ -176,13 +177,13 @@ class Mixer:
         if self.robot is not None and self.robot.streams is not None:
             two = self.robot.streams
             several = [
-                streams.robot_row(two, int(frame), prompt, self.processor.act_id)
+                streams.row(two, int(frame), prompt, self.processor.act_id)
                 for frame, prompt in zip(robots, prompts, strict=False)
             ]
             asked = slice(len(robots), None)
             pairs = zip(prompts[asked], answers[asked], strict=True)
-            several += [streams.question_row(p, a) for p, a in pairs]
-            sequences = streams.pad(self.processor, several)
+            several += [layout.question(p, a) for p, a in pairs]
+            sequences = layout.pad(self.processor, several)
             assert self.robot.remembered is not None
             remembered = torch.cat([self.robot.remembered[robots], *encoded[1:]])
         else:

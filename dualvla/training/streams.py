@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from dualvla.models.processing import Processor, Sequences
+from dualvla.models.processing import Processor
+from dualvla.models.streams import NOTHING, Row
 
-NOTHING = -100  # label of a token that is not predicted
 # Free-form commands need a text: so many rows show the one in force, of the others a fresh one.
 HELD_SHARE, FRESH_SHARE = 0.5, 0.75
 KEY_SHARE = 0.5  # of a plain command's key frames that show a fresh text
@@ -95,39 +94,11 @@ def plan(
     return Streams(words, learnt, seen, decision)
 
 
-def robot_row(streams: Streams, row: int, prompt: list[int], act: int) -> "Row":
-    """Tokens of one robot frame."""
-    words, learnt = streams.words[row], int(streams.learnt[row])
+def row(streams: Streams, frame: int, prompt: list[int], act: int) -> Row:
+    """Tokens and labels of one robot frame."""
+    words, learnt = streams.words[frame], int(streams.learnt[frame])
     ids = [*words, *prompt, act]
     labels = [NOTHING] * len(ids)
     labels[len(words) - learnt : len(words)] = words[len(words) - learnt :]
-    labels[-1] = int(streams.decision[row])
+    labels[-1] = int(streams.decision[frame])
     return Row(ids, labels, len(words))
-
-
-def question_row(prompt: list[int], answer: list[int]) -> "Row":
-    """Tokens of one question."""
-    return Row([*prompt, *answer], [NOTHING] * len(prompt) + answer, len(prompt) + len(answer))
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sequence."""
-
-    ids: list[int]
-    labels: list[int]
-    words: int  # tokens of the words' stream, which come first
-
-
-def pad(processor: Processor, rows: Sequence[Row]) -> Sequences:
-    """Left-padded rows with their streams."""
-    length = max(len(row.ids) for row in rows)
-    ids = np.full((len(rows), length), processor.pad_id, np.int64)
-    labels = np.full((len(rows), length), NOTHING, np.int64)
-    mask = np.zeros((len(rows), length), np.int64)
-    acting = np.zeros((len(rows), length), bool)
-    for i, row in enumerate(rows):
-        at = length - len(row.ids)
-        ids[i, at:], labels[i, at:], mask[i, at:] = row.ids, row.labels, 1
-        acting[i, at + row.words :] = True
-    return Sequences(*(torch.from_numpy(a) for a in (ids, mask, labels, acting)))

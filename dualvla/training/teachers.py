@@ -26,7 +26,7 @@ from dualvla.models import vlm as vlms
 from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Sequences
 from dualvla.pruning.prune import Rule
-from dualvla.training import losses
+from dualvla.training import losses, sharding
 from dualvla.training.losses import Batch, Outputs
 
 SPREAD_FLOOR = 1e-3  # of the latent's variance
@@ -56,20 +56,21 @@ RECIPES: dict[Arm, Recipe] = {
 
 def token_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of logits (M, vocabulary), averaged over the M tokens."""
-    if not len(student):
+    if not sharding.total(len(student), student.device):
         return student.new_zeros(())
     log_student = F.log_softmax(student / temperature, -1)
     log_teacher = F.log_softmax(teacher / temperature, -1)
     divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-    return divergence * temperature**2
+    return sharding.weighted(divergence * temperature**2, len(student))
 
 
 def latent_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of latents (R, Q, D) in units of the teacher's variance over R."""
-    if len(teacher) < 2:
+    if sharding.total(len(teacher), teacher.device) < 2:
         return student.new_zeros(())
-    spread = teacher.float().var(0, unbiased=False).clamp_min(SPREAD_FLOOR)
-    return ((student.float() - teacher.float()).square() / spread).mean()
+    spread = sharding.variance(teacher.float()).clamp_min(SPREAD_FLOOR)
+    distance = ((student.float() - teacher.float()).square() / spread).mean()
+    return sharding.weighted(distance, len(teacher))
 
 
 @dataclass(frozen=True)
@@ -136,15 +137,17 @@ def distillation(
     """L_KD and its parts; what a lesson lacks adds nothing."""
     total = student.velocity.new_zeros(())
     parts: dict[str, Tensor] = {}
-    weights = settings.targets
+    weights, robots = settings.targets, len(student.velocity)
     if lesson.velocity is not None:
-        parts["kd_velocity"] = F.mse_loss(student.velocity, lesson.velocity)
+        error = F.mse_loss(student.velocity, lesson.velocity)
+        parts["kd_velocity"] = sharding.weighted(error, robots)
         total = total + weights.velocity * parts["kd_velocity"]
     if lesson.latents is not None:
         parts["kd_latent"] = latent_distance(student.latents, lesson.latents)
         total = total + weights.latent * parts["kd_latent"]
     if lesson.chunk is not None:
-        parts["kd_chunk"] = F.mse_loss(end_point(student.velocity, batch), lesson.chunk)
+        error = F.mse_loss(end_point(student.velocity, batch), lesson.chunk)
+        parts["kd_chunk"] = sharding.weighted(error, robots)
         total = total + weights.chunk * parts["kd_chunk"]
     if lesson.logits is not None:
         asked = student.logits[student.rows >= batch.robots]

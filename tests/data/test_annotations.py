@@ -113,6 +113,16 @@ def test_yes_and_no_are_equally_frequent():
     assert 0.42 < said.count("yes") / len(said) < 0.58
 
 
+def test_a_distractor_is_never_said_to_be_missing():
+    command = phrases.parse("put carrot on plate")
+    made = replace(episode(), distractors=("spoon",))
+    said = set()
+    for seed in range(200):
+        said |= set(annotations.questions(made, command, np.random.default_rng(seed)))
+    assert ("is there a spoon on the table?", "yes") in said
+    assert ("is there a spoon on the table?", "no") not in said
+
+
 def test_looks_of_our_objects_are_not_claimed_of_imported_ones():
     made = annotate(episode(simulation=False))
     words = " ".join((*made.rewrites, *made.contexts, made.caption, *sum(made.questions, ())))

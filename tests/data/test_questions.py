@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualvla.data import multimodal
-from dualvla.objects import BY_NAME, OBJECTS
+from dualvla.objects import BY_NAME, CLAIMS, OBJECTS
+from dualvla.simulation import starts
+from dualvla.simulation.instructions import INSTRUCTIONS
 from dualvla.simulation.scenes import Scene
 from dualvla.simulation.studio import Label
 
@@ -70,14 +73,15 @@ def check(question: multimodal.Question, scene: Scene) -> None:
         ]
         assert beyond == [answer]
     elif question.kind == "extreme":
-        most = words[-1]
+        most, noun = words[-1], text.removeprefix("which ").split(" is the ")[0]
+        among = {name for name in objects if multimodal.NOUNS[noun](BY_NAME[name])}
         axis, pick = {
             "leftmost": ("u", min),
             "rightmost": ("u", max),
             "nearest": ("v", max),
             "farthest": ("v", min),
         }[most]
-        assert answer == pick(objects, key=lambda name: getattr(by_name[name], axis))
+        assert answer == pick(among, key=lambda name: getattr(by_name[name], axis))
     elif question.kind in ("position", "grounding"):
         u, v = (int(number) for number in answer.split())
         near = [
@@ -101,11 +105,16 @@ def check(question: multimodal.Question, scene: Scene) -> None:
     elif question.kind == "gripper":
         assert (answer == "open") == (scene.opening > 0.5)
     elif question.kind == "knowledge":
-        assert answer in objects
-        thing = BY_NAME[answer]
-        what = text.removeprefix("which object is ").removeprefix("a ")
-        assert what in (thing.use, thing.category)
-        assert [n for n in objects if what in (BY_NAME[n].use, BY_NAME[n].category)] == [answer]
+        noun = max((n for n in multimodal.NOUNS if text.startswith(f"which {n} ")), key=len)
+        members = {name for name in objects if multimodal.NOUNS[noun](BY_NAME[name])}
+        assert members & CLAIMS[text.removeprefix(f"which {noun} ")] == {answer}
+    elif question.kind == "negation":
+        noun, denied = text.removeprefix("which ").split(" is not ")
+        members = {name for name in objects if multimodal.NOUNS[noun](BY_NAME[name])}
+        assert len(members) > 1
+        assert members - CLAIMS[f"is {denied}"] == {answer}
+    elif question.kind == "shape":
+        assert answer == BY_NAME[text.removeprefix("what shape is the ")].shape
     elif question.kind == "caption":
         assert all(name in answer for name in objects)
 
@@ -159,6 +168,25 @@ def test_a_scene_with_nothing_in_view_is_only_counted() -> None:
     )
     found = multimodal.questions(scene, 6, np.random.default_rng(0))
     assert {(question.kind, question.answer) for question in found} == {("count", "0")}
+
+
+def test_the_questions_teach_all_that_situated_instructions_need() -> None:
+    taught = set()
+    for seed in range(600):
+        scene = random_scene(seed)
+        if seed % 3 == 0:  # as the sink's scenes, which always show the basket
+            scene = replace(scene, labels=(label("basket", 0.1, 0.3), *scene.labels))
+        for question in asked(scene, 1):
+            taught.add((question.text, question.answer))
+    questions = {text for text, _ in taught}
+    nouns = list(multimodal.NOUNS)
+    for one in INSTRUCTIONS:
+        for name, claims in zip(starts.PAIRS[one.task], (one.source, one.target), strict=True):
+            for claim in claims:
+                # A claim about the very thing it is said of, a denial of it too.
+                assert any((f"which {noun} {claim}?", name) in taught for noun in nouns), claim
+        if one.most is not None:
+            assert any(f"which {noun} is the {one.most}?" in questions for noun in nouns)
 
 
 def test_conversations_are_llava_and_a_function_of_scene_and_seed() -> None:

@@ -112,6 +112,9 @@ def test_plots_are_valid_in_the_page_and_as_files(figures):
 def test_page_stands_without_lock_videos_gates_times_and_episodes(figures, tmp_path):
     figures |= {"videos": [], "quality": [], "timings": [], "training": []}
     figures["demonstrations"] = {"source": None, "values": {}}
+    figures["events"] |= {"source": None, "rows": []}
+    for error in (e for row in figures["diagnosis"] for e in row["errors"]["all"].values() if e):
+        error |= {"low": None, "high": None}  # one held-out episode
     figures["lineage"]["stages"] = []
     for row in figures["lineage"]["sources"]:
         row["stage"] = None

@@ -32,7 +32,7 @@ def test_every_rate_has_n_interval_seeds_mode_and_assets(params):
 
 def test_models_and_tasks_are_complete(params):
     found = summary.collect(params)
-    for section in ("decisions", "vla_score"):
+    for section in ("decisions", "vla_score", "diagnosis"):
         assert [row["model"] for row in found[section]] == list(params.evaluate.models)
     assert {row["kind"] for row in found["questions"]} == {"all", *results_workspace.KINDS}
     assert {row["group"] for row in found["retention"] if row["kind"] == "task"} == set(
@@ -40,6 +40,20 @@ def test_models_and_tasks_are_complete(params):
     )
     trained = [row["model"] for row in found["training"]]
     assert trained == ["base_vlm", *params.evaluate.models]
+
+
+def test_the_base_model_stands_first_among_the_questions(params):
+    rows = summary.collect(params)["questions"]
+    assert (rows[0]["model"], rows[0]["k"], rows[0]["n"]) == ("base_vlm", 168, 240)
+    change(paths.model("base_vlm") / "metrics.json", heldout=None)
+    assert summary.collect(params)["questions"][0]["model"] == "specialist"
+
+
+def test_without_labelled_boundaries_there_are_no_events(params):
+    assert [row["method"] for row in summary.collect(params)["events"]["rows"]][-1] == "learned"
+    (paths.PRUNED / "events.json").unlink()
+    events = summary.collect(params)["events"]
+    assert (events["source"], events["rows"]) == (None, [])
 
 
 def test_every_source_is_in_the_lineage_with_its_stage(params):
@@ -86,6 +100,7 @@ def test_models_evaluated_under_other_conditions_are_refused(params):
         paths.EVALUATION / "dualvla" / "episodes.parquet",
         paths.BENCHMARK / "dualvla" / "summary.json",
         paths.SCORE / "dualvla" / "summary.json",
+        paths.DIAGNOSIS / "dualvla" / "summary.json",
         paths.PRUNED / "retention.json",
     ],
 )

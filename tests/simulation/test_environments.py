@@ -79,6 +79,41 @@ class TestCarrot:
             seen = environment.step(action, render=False)
             np.testing.assert_allclose(seen.controller, expected, atol=2e-6)
 
+    def test_a_start_with_distractors_leaves_no_trace(self, environment):
+        first = self.play(environment, self.start())
+        riddle = starts.fixed("carrot", "instruct_situated")[0]
+        seen = environment.reset(riddle)
+        assert seen.instruction == riddle.instruction
+        assert seen.environment_state.shape == first[0].environment_state.shape
+        assert len(environment._scene.objs) == 2 + len(riddle.distractors)
+        again = self.play(environment, self.start())
+        for one, other in zip(first, again, strict=True):
+            assert one.instruction == other.instruction
+            np.testing.assert_array_equal(one.image, other.image)
+            np.testing.assert_array_equal(one.environment_state, other.environment_state)
+
+    def test_picking_up_a_distractor_is_a_failure(self, environment):
+        import sapien
+
+        riddle = starts.fixed("carrot", "instruct_situated")[0]
+        assert value(environment.reset(riddle), "moved_wrong") == 0
+        open_gripper = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
+        assert value(environment.step(open_gripper, render=False), "moved_wrong") == 0
+        actors = environment._scene.objs
+        taken = actors[BY_NAME[riddle.distractors[0]].model]
+        place = taken.pose.sp
+        taken.set_pose(sapien.Pose(place.p + [0, 0, 0.3], place.q))
+        assert value(environment.step(open_gripper, render=False), "moved_wrong") == 1
+        taken.set_pose(place)
+        # Even if the carrot is put on the plate after all.
+        source, target = (actors[thing.model] for thing in environment.spec.objects)
+        source.set_pose(sapien.Pose(target.pose.sp.p + [0, 0, 0.03], source.pose.sp.q))
+        for _ in range(3):
+            seen = environment.step(open_gripper, render=False)
+        assert value(seen, "on_target") == 1
+        assert value(seen, "success") == 0
+        assert value(seen, "moved_wrong") == 1
+
     def test_skipping_the_picture_changes_nothing_else(self, environment):
         shown = self.play(environment, self.start())
         rng = np.random.default_rng(0)

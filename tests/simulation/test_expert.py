@@ -1,11 +1,17 @@
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from dualvla.conventions import PHASES
 from dualvla.errors import UserError
 from dualvla.simulation import starts
+from dualvla.simulation.assets.pack import official
 from dualvla.simulation.environments import TASKS, reuse, value
 from dualvla.simulation.expert import MAX_STEP, MAX_TURN, SKILLS, Expert
+from dualvla.simulation.instructions import INSTRUCTIONS
 
 PACK = "generated"
 
@@ -25,6 +31,31 @@ def test_grasp_branches_are_no_usual_yaw():
 def test_unknown_instruction_is_a_user_error():
     with pytest.raises(UserError, match="knows no task"):
         Expert(PACK).reset(0, "wash the dishes", 0)
+
+
+def test_expert_knows_what_the_instruct_starts_ask_for():
+    expert = Expert(PACK)
+    for one in INSTRUCTIONS:
+        expert.reset(0, one.text, 0)
+        assert expert._episodes[0].skill == SKILLS[one.task]
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+@pytest.mark.parametrize("pack", ["generated", "official"])
+def test_expert_solves_the_instruct_starts(pack):
+    """In a process of its own: one asset pack a process. Every start: benchmarks/instruct.py."""
+    if pack == "official":
+        root = official()
+        if not (root / "data").is_dir():
+            pytest.skip("no official assets under MS_ASSET_DIR")
+    script = [sys.executable, "benchmarks/instruct.py", "--assets", pack, "--every", "12"]
+    ran = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    rates = re.findall(r"(\d+) of (\d+)$", ran.stdout, re.MULTILINE)
+    assert len(rates) == 2 * len(TASKS)
+    solved, tried = np.array(rates, int).sum(0)
+    assert solved / tried >= 0.95
 
 
 @pytest.mark.sim

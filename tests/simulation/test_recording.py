@@ -54,3 +54,15 @@ def test_a_demonstration_is_a_function_of_seed_and_attempt():
     assert success[-HELD:].all()
     assert (one.environment_states[:, ENVIRONMENT_STATE_NAMES.index("phase")] >= 0).all()
     assert len(one.images) == len(one.states) == len(one.controllers) == len(one.actions)
+    assert one.distractors == two.distractors == ()
+
+
+@pytest.mark.sim
+@pytest.mark.slow
+def test_a_share_of_demonstrations_has_distractors():
+    environment, expert = reuse("stack", "generated", 64), Expert("generated")
+    cluttered = PARAMS.model_copy(update={"distractor_share": 1.0})
+    made = [record(environment, expert, cluttered, 0, number) for number in range(3)]
+    assert all(one.distractors for one in made if one is not None)
+    assert sum(one is not None for one in made) >= 2
+    assert environment.step(LABEL, render=False).instruction == environment.spec.instruction

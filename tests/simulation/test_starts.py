@@ -9,14 +9,14 @@ from dualvla.simulation import starts
 
 TASKS = list(starts.WORKSPACES)
 PARAMS = config.load("params.yaml").demonstrations
-SETS = ("official", "shifted", "validation")
+SETS = ("official", "shifted", "validation", "instruct_rephrased", "instruct_situated")
 
 
 @pytest.mark.parametrize(
     ("task", "count"), [("carrot", 24), ("spoon", 24), ("stack", 24), ("eggplant", 64)]
 )
 def test_counts(task, count):
-    assert [len(starts.fixed(task, name)) for name in SETS] == [count, 48, 24]
+    assert [len(starts.fixed(task, name)) for name in SETS] == [count, 48, 24, 24, 24]
 
 
 @pytest.mark.parametrize("task", TASKS)

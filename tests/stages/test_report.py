@@ -22,7 +22,7 @@ def test_report_is_written_whole_and_its_place_printed(params, capsys):
     report.main(params)
     written = contents(paths.REPORT)
     assert {"index.html", "report.md", "summary.json", "plots/radar.svg"} <= set(written)
-    assert json.loads(written["summary.json"])["schema"] == 1
+    assert json.loads(written["summary.json"])["schema"] == 2
     assert str(paths.REPORT / "index.html") in capsys.readouterr().out
 
 

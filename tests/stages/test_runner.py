@@ -1,7 +1,10 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 STAGE = '''"""A stage that squares numbers."""
@@ -15,12 +18,12 @@ if __name__ == "__main__":
 '''
 
 
-def run(folder, *arguments):
-    (folder / "squares.py").write_text(STAGE)
+def run(folder, *arguments, stage=STAGE, **environment):
+    (folder / "squares.py").write_text(stage)
     return subprocess.run(
         [sys.executable, "-m", "squares", "--params", str(ROOT / "params.yaml"), *arguments],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]), **environment},
         text=True,
         capture_output=True,
         check=False,
@@ -43,3 +46,23 @@ def test_bad_parameters_are_one_line_and_exit_code_two(tmp_path):
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / ".cache").exists()
+
+
+TRAINS = STAGE.replace('"model")', '"model", trains=True)')
+
+
+@pytest.mark.slow
+def test_a_stage_that_trains_starts_itself_in_as_many_processes_as_a_file_says(tmp_path):
+    config = str(ROOT / "infra/accelerate/cpu-2.yaml")
+    done = run(tmp_path, "--model", "dualvla", stage=TRAINS, DUALVLA_LAUNCH=config)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("333332833333500000 dualvla") == 2
+    assert done.stdout.count("squares: done in") == 1
+    assert (tmp_path / ".cache/timings/squares@dualvla.json").is_file()
+
+
+def test_a_launch_configuration_that_is_not_there_is_refused(tmp_path):
+    done = run(tmp_path, "--model", "dualvla", stage=TRAINS, DUALVLA_LAUNCH="none.yaml")
+    assert done.returncode == 2
+    assert "no such launch configuration" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

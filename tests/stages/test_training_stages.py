@@ -104,6 +104,15 @@ def test_generalist_and_distillation_train_and_answer(trained):
         metrics["heldout"]
     )
     assert metrics["curve"][-1]["loss"] < metrics["curve"][0]["loss"]
+    assert [p["step"] for p in metrics["conflict"]] == list(range(0, 12, 2))
+    assert all(-1 <= p["cosine"] <= 1 for p in metrics["conflict"])
+    assert not files.read_json(trained / "models/specialist/metrics.json")["conflict"]
+    for model in ("specialist", "dualvla"):
+        run(trained, "diagnose", "--model", model)
+    summary = files.read_json(trained / "results/diagnose/dualvla/summary.json")
+    assert all(error["n"] == summary["frames"] for error in summary["errors"]["all"].values())
+    assert summary["kept"]["free_form"]["rate"] == 1.0
+    assert 0 < summary["kept"]["plain"]["rate"] < 1
 
 
 def distilled(folder: Path) -> str:
