@@ -62,14 +62,16 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def shoot(self, path: Path) -> None:
-        """Write a screenshot as PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+        """Write a screenshot as JPEG."""
+        shot = self.call("Page.captureScreenshot", format="jpeg", quality=80)
+        path.write_bytes(base64.b64decode(shot["data"]))
 
 
 @contextlib.contextmanager
 def page(url: str, folder: Path, size: tuple[int, int] = (1200, 860)) -> Iterator[Page]:
     """Open `url` in a browser of its own, whose state lies in `folder`."""
-    command = ["chromium", "--headless", "--disable-gpu", "--hide-scrollbars"]
+    command = ["chromium", "--headless", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update"]
     command += ["--no-sandbox"] if os.getuid() == 0 else []
     command += ["--remote-debugging-port=0", f"--user-data-dir={folder}"]
     command += [f"--window-size={size[0]},{size[1]}", url]

@@ -16,7 +16,7 @@ from dualvla.labelling import labels
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT.parent / "shared/data/bridge_rlds_sample"
-PICTURE = ROOT / "docs/pictures/label.png"
+PICTURE = ROOT / "docs/pictures/label.jpg"
 
 
 @pytest.fixture
@@ -53,11 +53,12 @@ def marks(out, episode=0):
 def test_keys_in_a_browser_become_labels_on_disk(start, tmp_path):
     process, url, out = start(simulated.write(tmp_path / "data", size=64))
     with chromium.page(url, tmp_path / "browser") as page:
-        chromium.wait(lambda: page.value("document.querySelector('#now img').naturalWidth") == 64)
+        chromium.wait(lambda: page.value("document.querySelector('#now img')?.naturalWidth") == 64)
         for key in ("ArrowRight", "Shift+ArrowRight", "ArrowLeft", "b"):
             page.press(key)
         chromium.wait(lambda: marks(out) == ((10,), False))
-        assert "frame 10 of 0 to 28, boundary" in page.value("document.body.innerText")
+        text = "document.body.innerText"
+        chromium.wait(lambda: "frame 10 of 0 to 28, boundary" in page.value(text))
         page.press("End")
         page.press(" ")
         chromium.wait(lambda: marks(out) == ((10, 28), False))
@@ -70,7 +71,7 @@ def test_keys_in_a_browser_become_labels_on_disk(start, tmp_path):
         page.press("n")
         chromium.wait(lambda: page.value("location.hash") == "#1/0")
         page.press("b")  # not at the first frame
-        chromium.wait(lambda: "frames 1 to 28" in page.value("document.body.innerText"))
+        chromium.wait(lambda: "frames 1 to 28" in page.value(text))
         page.press("p")
         chromium.wait(lambda: page.value("location.hash") == "#0/0")
     process.send_signal(signal.SIGINT)
@@ -83,21 +84,23 @@ def test_keys_in_a_browser_become_labels_on_disk(start, tmp_path):
 
 @chromium.needed
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="no sample of RLDS data")
-@pytest.mark.skipif(os.environ.get("DUALVLA_UPDATE_PICTURES") != "1", reason="draws a picture")
-def test_draw_the_page_with_real_episodes(start, tmp_path):
+def test_real_episodes_are_shown_with_their_marks(start, tmp_path):
+    wanted = os.environ.get("DUALVLA_UPDATE_PICTURES") == "1"
+    picture = PICTURE if wanted else tmp_path / "label.jpg"
     rlds.import_rlds(SAMPLE, tmp_path / "data")
     _, url, out = start(tmp_path / "data")
     with chromium.page(url, tmp_path / "browser") as page:
-        chromium.wait(lambda: page.value("document.querySelector('#now img').naturalWidth"))
-        for key in ("n", "n", "n", "n"):
-            page.press(key)
-            page.press("x")
-        chromium.wait(lambda: page.value("location.hash") == "#4/0")
+        chromium.wait(lambda: page.value("document.querySelector('#now img')?.naturalWidth"))
+        for episode in range(1, 5):
+            page.press("n")
+            chromium.wait(lambda: page.value("location.hash") == f"#{episode}/0")  # noqa: B023
         for key in (*["ArrowRight"] * 3, "b", *["ArrowRight"] * 3, "b"):
             page.press(key)
         chromium.wait(lambda: marks(out, 4) == ((3, 6), False))
         complete = "[...document.images].every((one) => one.complete && one.naturalWidth)"
         chromium.wait(lambda: page.value(complete))
-        page.shoot(PICTURE)
-    assert PICTURE.stat().st_size < 200_000
+        marked = "document.querySelectorAll('#timeline .mark').length"
+        chromium.wait(lambda: page.value(marked) == 2)
+        page.shoot(picture)
+    assert 20_000 < picture.stat().st_size < 200_000
     assert files.read_json(out)["dataset"] == "bridge_dataset"
