@@ -14,6 +14,8 @@ from dualvla import files
 from dualvla.data import rlds
 from dualvla.labelling import labels
 
+pytestmark = pytest.mark.slow  # a browser starts
+
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT.parent / "shared/data/bridge_rlds_sample"
 PICTURE = ROOT / "docs/pictures/label.jpg"
