@@ -162,6 +162,39 @@ def report(
         typer.launch(page.as_uri())
 
 
+@app.command()
+def label(
+    root: Annotated[
+        Path | None,
+        typer.Option(help="data set to label; default: data/annotated or data/demonstrations"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="label file; default: labels/boundaries.json")
+    ] = None,
+    episodes: Annotated[str | None, typer.Option(help="which, such as 0-4,7; default: all")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 0,
+    show: Annotated[bool, typer.Option("--open/--no-open", help="open it in a browser")] = True,
+) -> None:
+    """Mark by key presses where episodes need reasoning, in a page on this machine.
+
+    The learned scene layer is trained on it where a data set has no simulator phases. Every key
+    press is saved; an episode counts once it was declared done (Enter). Ctrl-C ends it.
+
+    Example: dualvla label
+
+    Some episodes: dualvla label --episodes 0-9 --no-open
+    """
+    from dualvla.labelling import session
+    from dualvla.labelling.server import Server
+
+    server = Server(session.begin(root, out, episodes), port)
+    typer.echo(f"{server.url}  (Ctrl-C ends it)")
+    if show:
+        typer.launch(server.url)
+    server.serve()
+    typer.echo(session.summary(server.session))
+
+
 @params_app.command()
 def show(profile: Profile = None) -> None:
     """Print the parameters a run would use.

@@ -33,6 +33,7 @@ Reason = Literal["auto", "always", "never", "every_n"]
 SuccessMode = Literal["last_step", "any_step", "early_stop"]
 Starts = Literal["official", "shifted", "validation", "instruct_rephrased", "instruct_situated"]
 SceneLayer = Literal["change_point", "learned"]
+LabelSource = Literal["auto", "phases", "people"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -167,6 +168,10 @@ class Prune(Section):
 
     scene_layer: SceneLayer = Field(
         description="change_point: nothing is trained; learned: a detector trained on labels"
+    )
+    labels: LabelSource = Field(
+        description="boundaries to learn from and to score by: the simulator's phases, or "
+        "people's (labels/boundaries.json); auto: phases where the data set has them"
     )
     tolerance: int = Field(ge=0, le=16, description="frames the two layers may lie apart")
     scene_window: int = Field(ge=1, le=32, description="frames on each side of a boundary score")

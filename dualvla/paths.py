@@ -10,6 +10,7 @@ ANNOTATED = Path("data/annotated")  # LeRobot v3.0 with language columns
 MULTIMODAL = Path("data/multimodal")  # LLaVA JSON, image shards, scene labels
 MIXTURE = Path("data/mixture")  # index of training samples
 PRUNED = Path("data/pruned")  # verdicts beside the data set
+LABELS = Path("labels/boundaries.json")  # marked by people: a source, in git
 MODELS = Path("models")  # one Hugging Face folder a model
 EVALUATION = Path("results/evaluate")  # one folder a model
 BENCHMARK = Path("results/benchmark")

@@ -9,19 +9,21 @@ from dualvla.stages import runner
 
 if TYPE_CHECKING:
     from dualvla.data.lerobot import Dataset
-    from dualvla.pruning.boundaries import Labels
+    from dualvla.pruning.boundaries import Labels, Mask
 
 SCHEMA = 1
+LEAST_LABELLED = 2  # episodes
 
 
 def main(params: Params) -> None:
     """Judge every frame of every episode.
 
-    Writes verdicts.parquet, retention.json and timeline.png; where episodes have phases also
-    events.json (how well held-out boundaries are found), and with `learned` the detector.
+    Writes verdicts.parquet, retention.json and timeline.png; where episodes have phases or were
+    labelled also events.json (how well held-out boundaries are found), and with `learned` the
+    detector.
 
     Raises:
-        UserError: no data set, no base model, or `learned` and no episode with phases.
+        UserError: no data set, no base model, or as `read_labels`.
     """
     import pandas as pd
 
@@ -34,7 +36,7 @@ def main(params: Params) -> None:
     if not model.is_dir():
         fix = "run the base_vlm stage"
         raise UserError("no model to take image features from", where=str(model), fix=fix)
-    labels = read_labels(dataset, params)
+    source, labels = read_labels(dataset, params)
     states, images = dataset.column("observation.state"), dataset.images()
     progress.log(f"image features of {len(states)} frames")
     features = vision_features(model, images)
@@ -62,7 +64,8 @@ def main(params: Params) -> None:
         if labels.boundaries:
             found = {name: [one.events for one in layer] for name, layer in layers.items()}
             events = boundaries.table(labels, found, params.prune.event_tolerance)
-            events = {"schema": SCHEMA, "scene_layer": params.prune.scene_layer} | events
+            what = {"scene_layer": params.prune.scene_layer, "labels": source}
+            events = {"schema": SCHEMA} | what | events
             files.write_json(out / "events.json", events)
             progress.log(boundaries.describe(events))
         if learned:
@@ -74,31 +77,56 @@ def main(params: Params) -> None:
     progress.log(f"{kept} of {frames} frames ({kept / frames:.1%}) keep their text")
 
 
-def read_labels(dataset: "Dataset", params: Params) -> "Labels":
-    """Boundaries of the episodes that have phases, split for training; none for imported data.
+def read_labels(dataset: "Dataset", params: Params) -> tuple[str, "Labels"]:
+    """Where boundaries are known from (`phases` or `people`), and they, split for training.
 
     Raises:
-        UserError: the learned layer is asked for and no episode has phases.
+        UserError: people's labels do not fit the data set; the learned layer is asked for and too
+            few episodes are labelled.
     """
+    from dualvla.labelling import labels
+    from dualvla.pruning import boundaries
+
+    source, wanted = "phases", params.prune.labels
+    found = {} if wanted == "people" else phases(dataset)
+    if not found and wanted != "phases":
+        source, found = "people", labels.masks(paths.LABELS, dataset)
+    tasks = [str(task) for task in dataset.episodes["task"]]
+    chosen = boundaries.split(found, tasks, params.prune.detector_episodes, params.seed)
+    if params.prune.scene_layer == "learned":
+        what = None
+        if source == "phases" and not found:
+            what = "no episode has phases to learn from"
+        elif source == "people" and len(found) < LEAST_LABELLED:
+            missing = "" if wanted == "people" else "no episode has phases to learn from, and "
+            what = f"{missing}{len(found)} episodes are labelled in {paths.LABELS}, not "
+            what += f"{LEAST_LABELLED} (one to learn from, one to score)"
+        elif not any(found[episode].any() for episode in chosen.training):
+            what = f"no boundary in the {len(chosen.training)} episodes to learn from"
+        if what is not None:
+            fix = "label episodes with `dualvla label`, or set prune.scene_layer: change_point"
+            raise UserError(
+                f"prune.scene_layer is learned, but {what}", where=str(dataset.root), fix=fix
+            )
+    return source, chosen
+
+
+def phases(dataset: "Dataset") -> "dict[int, Mask]":
+    """Boundaries (T,) of the episodes that have simulator phases, by place; none if imported."""
     from dualvla.conventions import ENVIRONMENT_STATE_NAMES
     from dualvla.data.lerobot import ENVIRONMENT
     from dualvla.pruning import boundaries
 
-    feature, found = dataset.features.get(ENVIRONMENT), {}
-    if feature is not None and feature.shape == (len(ENVIRONMENT_STATE_NAMES),):
-        states = dataset.column(ENVIRONMENT)
-        for place in range(len(dataset.episodes)):
-            rows = dataset.rows(place)
-            mask = boundaries.from_environment(states[rows.start : rows.stop])
-            if mask is not None:
-                found[place] = mask
-    if params.prune.scene_layer == "learned" and not found:
-        what = "prune.scene_layer is learned, but no episode has phases to learn from"
-        fix = f"label episodes first (phase in {ENVIRONMENT}, as simulation records it), "
-        fix += "or set prune.scene_layer: change_point"
-        raise UserError(what, where=str(dataset.root), fix=fix)
-    tasks = [str(task) for task in dataset.episodes["task"]]
-    return boundaries.split(found, tasks, params.prune.detector_episodes, params.seed)
+    feature = dataset.features.get(ENVIRONMENT)
+    if feature is None or feature.shape != (len(ENVIRONMENT_STATE_NAMES),):
+        return {}
+    states, found = dataset.column(ENVIRONMENT), {}
+    for place in range(len(dataset.episodes)):
+        rows = dataset.rows(place)
+        mask = boundaries.from_environment(states[rows.start : rows.stop])
+        if mask is not None:
+            found[place] = mask
+    return found
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import simulated_episodes as simulated
 from dualvla import config, files, paths
 from dualvla.data import language, lerobot, rlds
 from dualvla.errors import QualityError, UserError
+from dualvla.labelling.session import Session
 from dualvla.models.features import vision_features
 from dualvla.pruning import detector
 from dualvla.pruning.prune import COLUMNS
@@ -117,11 +118,12 @@ def test_one_labelled_episode_is_trained_on_and_leaves_none_to_score(params):
     assert events["methods"]["learned"]["f1"] is None
 
 
-def without_phases(root):
+def without_phases(root, episodes=1):
     features = lerobot.robot_features(128, 128)
     with lerobot.Writer(root, 5, "widowx", features, simulated.ABOUT) as writer:
         columns = {k: v for k, v in simulated.columns().items() if k in features}
-        writer.add(columns, {lerobot.CAMERA: simulated.pictures(128)}, "put carrot on plate")
+        for _ in range(episodes):
+            writer.add(columns, {lerobot.CAMERA: simulated.pictures(128)}, "put carrot on plate")
 
 
 def test_a_learned_layer_without_any_phases_is_refused_before_work_starts(params):
@@ -129,6 +131,75 @@ def test_a_learned_layer_without_any_phases_is_refused_before_work_starts(params
     untrained_base(params)
     with pytest.raises(UserError, match=r"annotated.*no episode has phases.*change_point"):
         prune.main(learned(params))
+    assert not paths.PRUNED.exists()
+
+
+def marked(count, frames=(5, 9)):
+    """Label the first episodes of data/annotated."""
+    session = Session(lerobot.open_dataset(paths.ANNOTATED), paths.LABELS)
+    for index in range(count):
+        for frame in frames:
+            session.toggle(index, frame)
+        session.done(index, 0)
+
+
+def test_people_s_labels_train_the_layer_where_there_are_no_phases(params):
+    without_phases(paths.ANNOTATED, episodes=3)
+    untrained_base(params)
+    marked(2)
+    params = learned(params)
+    prune.main(params)
+    first, events = files.sha256(paths.PRUNED), files.read_json(paths.PRUNED / "events.json")
+    assert events["labels"] == "people"
+    assert events["heldout"] == {"episodes": 1, "frames": 29, "boundaries": 2}
+    assert set(events["methods"]) == {"fixed_stride", "change_point", "learned"}
+    marked(2, frames=())  # takes "done" back
+    marked(2, frames=(20,))
+    prune.main(params)
+    assert files.sha256(paths.PRUNED) != first
+
+
+def test_phases_come_first_unless_people_s_labels_are_asked_for(params):
+    simulated.write(paths.ANNOTATED, size=params.simulation.image_size)
+    dataset = lerobot.open_dataset(paths.ANNOTATED)
+    marked(2)
+    source, found = prune.read_labels(dataset, params)
+    assert (source, found.boundaries[0].sum()) == ("phases", 7)
+    source, found = prune.read_labels(dataset, learned(params, labels="people"))
+    assert (source, found.boundaries[0].sum()) == ("people", 2)
+
+
+@pytest.mark.parametrize(
+    ("count", "update", "word"),
+    [
+        (0, {}, "0 episodes are labelled"),
+        (1, {}, "1 episodes are labelled"),
+        (2, {"labels": "phases"}, "no episode has phases"),
+    ],
+)
+def test_too_few_labels_are_refused_with_the_command_that_makes_them(params, count, update, word):
+    without_phases(paths.ANNOTATED, episodes=2)
+    marked(count)
+    dataset = lerobot.open_dataset(paths.ANNOTATED)
+    with pytest.raises(UserError, match=f"{word}.*dualvla label"):
+        prune.read_labels(dataset, learned(params, **update))
+
+
+def test_labels_without_a_single_boundary_teach_nothing(params):
+    without_phases(paths.ANNOTATED, episodes=2)
+    marked(2, frames=())
+    with pytest.raises(UserError, match="no boundary in the 1 episodes"):
+        prune.read_labels(lerobot.open_dataset(paths.ANNOTATED), learned(params))
+
+
+def test_labels_of_another_data_set_stop_the_stage(params):
+    without_phases(paths.ANNOTATED, episodes=2)
+    marked(1)
+    record = files.read_json(paths.LABELS)
+    files.write_json(paths.LABELS, record | {"dataset": "bridge_dataset"})
+    untrained_base(params)
+    with pytest.raises(UserError, match="labels of data set bridge_dataset, not of simulation"):
+        prune.main(params)
     assert not paths.PRUNED.exists()
 
 

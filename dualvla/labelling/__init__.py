@@ -1,0 +1,1 @@
+"""Event boundaries that people mark, for data that brings no simulator phases."""
