@@ -1,7 +1,7 @@
 """Post-train the generalist with pruned reasoning and two teachers -> models/<arm>.
 
 The specialist teaches actions on robot samples, a reasoning model teaches language on questions;
-what an arm leaves out is in `training.teachers.RECIPES`.
+what an arm leaves out is in `training.teachers.RECIPES`. Two controls start from the specialist.
 """
 
 from typing import get_args
@@ -12,8 +12,8 @@ from dualvla.errors import UserError
 from dualvla.stages import runner
 
 
-def main(params: Params, arm: str) -> None:
-    """Run the stage for one arm."""
+def main(params: Params, arm: str, run: str | None = None) -> None:
+    """Run the stage for one arm; `run` is one of the ablation's."""
     import pandas as pd
     import torch
 
@@ -26,8 +26,10 @@ def main(params: Params, arm: str) -> None:
         raise UserError(f"no arm {arm}", where="--arm", fix=f"one of {get_args(config.Arm)}")
     torch.set_num_threads(params.threads)
     recipe = teachers.RECIPES[arm]  # type: ignore[index]
-    start, action_path = paths.model("generalist"), paths.model("specialist")
-    reasoning_path = paths.model(params.distill.reasoning_teacher)
+    if recipe.start == "specialist":
+        return control(params, arm, run)
+    start, action_path = paths.model("generalist", run), paths.model("specialist")
+    reasoning_path = paths.model(params.distill.reasoning_teacher, run)
     model, specialist = policy.load(start), policy.load(action_path)
     policy.require_shape(model, params.model, start)
     reasoner = policy.load(start)
@@ -54,8 +56,49 @@ def main(params: Params, arm: str) -> None:
         ),
         resolved=config.resolved(params, *sections) | {"arm": arm},
         inputs=[*inputs, start, action_path, reasoning_path],
+        run=run,
     )
 
 
+def control(params: Params, arm: str, run: str | None = None) -> None:
+    """Train the specialist on without reasoning text, for the steps of generalist and arm in sum.
+
+    Frames and commands are those of the other arms, so that an arm differs in what is named alone.
+    One schedule with the generalist's settings; no teachers.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from dualvla.models import policy
+    from dualvla.training import policies, teachers
+
+    recipe = teachers.RECIPES[arm]  # type: ignore[index]
+    start = paths.model("specialist")
+    model = policy.load(start)
+    policy.require_shape(model, params.model, start)
+    settings = control_settings(params)
+    mixture = pd.read_parquet(paths.MIXTURE / "mixture.parquet")
+    if not recipe.questions:
+        mixture = mixture[mixture["domain"] == "robot"]
+    silent = np.zeros(int((mixture["domain"] == "robot").sum()), bool)
+    sections = ("seed", "threads", "model", "generalist", "mix")
+    policies.train(
+        arm,
+        model,
+        settings,
+        policies.mixed_data(params, settings, model, mixture, silent),
+        policies.objective(model, settings.language_weight),
+        resolved=config.resolved(params, *sections) | {"arm": arm, "steps": settings.steps},
+        inputs=[paths.ANNOTATED, paths.MULTIMODAL, paths.MIXTURE, start],
+        run=run,
+    )
+
+
+def control_settings(params: Params) -> config.Generalist:
+    """The generalist's optimisation with the steps of generalist and distillation in sum."""
+    steps = params.generalist.steps + params.distill.steps
+    return params.generalist.model_copy(update={"steps": steps})
+
+
 if __name__ == "__main__":
-    runner.run(main, "arm")
+    runner.run(main, "arm", ablated=True)

@@ -116,7 +116,8 @@ def mixed_data(
         dataset,
         model,
         [processor.robot_prompt(c) for c in robot_rows["command"]],
-        [processor.reasoning(text) for text in texts],
+        # Without any text there is no choice between thinking and acting to learn.
+        [processor.reasoning(text) for text in texts] if kept.any() else None,
     )
     asked = mixture[mixture["domain"] == "multimodal"].reset_index(drop=True)
     questions = _questions(model, dataset, robot, asked)
@@ -196,13 +197,15 @@ def train(
     *,
     resolved: dict[str, Any],
     inputs: Sequence[Path],
+    run: str | None = None,
 ) -> None:
-    """Run the loop and write models/<name> with metrics.json.
+    """Run the loop and write models/<name>, or the ablation's of a `run`, with metrics.json.
 
     Raises:
         UserError: there is nothing to train on.
     """
     assert data.train.robot is not None
+    folder, name = paths.model(name, run), paths.label(name, run)
     if not data.train.robot.prompts:
         raise UserError("no training frames", where=name, fix="record more demonstrations")
     progress.log(f"{name}: {policies.describe(model)}, {len(data.train.robot.prompts)} frames")
@@ -213,9 +216,8 @@ def train(
         return loop.mean([compute(data.heldout(step)) for step in range(HELDOUT_BATCHES)])
 
     mark = checkpoints.fingerprint(resolved, inputs)
-    run = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark))
-    metrics = loop.fit(model, run, settings)
-    folder = paths.model(name)
+    work = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark))
+    metrics = loop.fit(model, work, settings)
     with files.replacing(folder) as out:
         out.mkdir(parents=True)
         model.write(out, resolved=resolved, environment=environment.fingerprint())

@@ -10,6 +10,7 @@ teacher adaptive distillation; L = L_VLA + lambda L_KD, lambda = 0.15.)
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ class Recipe:
     rule: Rule  # which frames keep their reasoning: a rule of pruning.prune.keep_mask
     action_teacher: bool
     reasoning_teacher: bool
+    start: Literal["generalist", "specialist"] = "generalist"  # from the specialist: no text at all
+    questions: bool = True  # whether multimodal data is mixed in
 
 
 RECIPES: dict[Arm, Recipe] = {
@@ -43,6 +46,8 @@ RECIPES: dict[Arm, Recipe] = {
     "kinematic_only": Recipe("kinematic_only", True, True),
     "no_action_teacher": Recipe("both", False, True),
     "no_reasoning_teacher": Recipe("both", True, False),
+    "specialist_ft": Recipe("none", False, False, start="specialist", questions=False),
+    "qa_only": Recipe("none", False, False, start="specialist"),
 }
 
 
