@@ -218,6 +218,9 @@ def train(
     mark = checkpoints.fingerprint(resolved, inputs)
     work = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark))
     metrics = loop.fit(model, work, settings)
+    # Share of training frames that carry reasoning: what is left of it after pruning.
+    silent = model.processor.reasoning(None)
+    metrics["text_share"] = float(np.mean([a != silent for a in data.train.robot.answers]))
     with files.replacing(folder) as out:
         out.mkdir(parents=True)
         model.write(out, resolved=resolved, environment=environment.fingerprint())
