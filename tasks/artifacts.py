@@ -1,8 +1,8 @@
 """What a reviewer sees in the Prefect UI: tables, plots and where the report lies.
 
-All of it is read from the report's own files, `summary.json` with every figure or, for the
-ablation, the Markdown page made of it, so that the UI cannot disagree with the report. Plots go into Markdown as data URIs: the UI prints an image
-artifact's address over its side bar.
+All of it is read from the report's own files: `summary.json` with every figure, or the ablation's
+Markdown page, which is made of it, so that the UI cannot disagree with the report. Plots go into
+Markdown as data URIs: the UI prints an image artifact's address over its side bar.
 """
 
 import base64

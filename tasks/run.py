@@ -32,12 +32,8 @@ from tasks.board import Board, earlier_seconds
 from tasks.graph import Upstreams
 from tasks.session import Session, end_orphans
 
-SIMULATING = {
-    "demonstrations",
-    "multimodal",
-    "evaluate",
-    "evaluate_specialist",
-}  # stages, without their `@item`
+# Stages that simulate, without their `@item`.
+SIMULATING = {"demonstrations", "multimodal", "evaluate", "evaluate_specialist"}
 REPORT_EVERY = 30.0  # seconds between two lines about progress
 EXIT_CODES = {"BadInput": 2, "DataQualityFailed": 3}  # as in dualvla.errors
 
