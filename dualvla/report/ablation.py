@@ -272,7 +272,7 @@ def _condition(evaluations: Mapping[str, Sequence[Row]]) -> Row:
 def _budget(params: Params, budget: str) -> Row:
     run = runs.resolve(params, runs.name(budget, params.ablation.seeds[0]))
     steps = {"generalist_steps": run.generalist.steps, "arm_steps": run.distill.steps}
-    return {"factor": params.ablation.factors[budget], **steps}
+    return {"budget": budget, "factor": params.ablation.factors[budget], **steps}
 
 
 def _questions(params: Params, model: str, group: Sequence[str]) -> Row:
