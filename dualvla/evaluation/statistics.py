@@ -6,6 +6,7 @@ closed forms where episodes are independent. Where the same starts return under 
 are not, and starts and seeds are resampled by a fixed generator: same outcomes, same interval.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -119,16 +120,22 @@ def crossed_interval(
     there = np.isfinite(values)
     if values.ndim != 2 or not there.any():
         raise ValueError(f"nothing to resample in {values.shape}")
-    draw = np.random.default_rng(0)
-    rows, columns = values.shape
-    starts = draw.multinomial(rows, np.full(rows, 1 / rows), resamples).astype(np.float64)
-    seeds = draw.multinomial(columns, np.full(columns, 1 / columns), resamples)
-    total = (starts @ np.where(there, values, 0.0) * seeds).sum(1)
-    count = (starts @ there.astype(np.float64) * seeds).sum(1)
+    starts, seeds = _draws(*values.shape, resamples)
+    total = (starts @ np.where(there, values, 0.0).astype(np.float32) * seeds).sum(1)
+    count = (starts @ there.astype(np.float32) * seeds).sum(1)
     means = total[count > 0] / count[count > 0]
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
+
+
+@functools.lru_cache(maxsize=4)
+def _draws(rows: int, columns: int, resamples: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """How often each row (resamples, rows) and each column is drawn; always the same."""
+    draw = np.random.default_rng(0)
+    starts = draw.multinomial(rows, np.full(rows, 1 / rows), resamples)
+    seeds = draw.multinomial(columns, np.full(columns, 1 / columns), resamples)
+    return starts.astype(np.float32), seeds.astype(np.float32)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -2,7 +2,8 @@
 
 The same starts return under every seed, and all episodes of a seed share one training run, so that
 pooled episodes are not independent. Each rate and each paired difference therefore has an interval
-over starts and seeds (`statistics.crossed_interval`). McNemar's exact p over all pairs is what the
+over starts and seeds (`statistics.crossed_interval`), or the one of independent episodes where that
+is wider: nothing varies among outcomes that are all alike, and they are no certainty. McNemar's exact p over all pairs is what the
 paired comparison asks for, but alone it would take three training runs for hundreds of coin tosses:
 a model is called better only if both agree. Wilson's interval is kept beside it, under its name.
 
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dualvla import files, paths, runs
 from dualvla.config import UNTRAINED, Params
@@ -111,7 +113,7 @@ def rates(model: str, outcomes: pd.DataFrame) -> list[Row]:
         known = np.isfinite(values)
         k, n = int(np.nansum(values)), int(known.sum())
         wilson = statistics.rate(k, n)
-        low, high = statistics.crossed_interval(values) if n else (0.0, 1.0)
+        low, high = _wider(values, wilson["low"], wilson["high"])
         by_seed = [
             {"seed": seed, "k": int(np.nansum(column)), "n": int(np.isfinite(column).sum())}
             for seed, column in zip(part.columns.tolist(), values.T, strict=True)
@@ -165,9 +167,17 @@ def pair(first: pd.DataFrame, second: pd.DataFrame) -> Row:
     counts["left_out"] = int((~known).sum())
     if not len(a):
         return counts | {"difference": None, "low": -1.0, "high": 1.0, "p": 1.0}
-    low, high = statistics.crossed_interval(difference)
+    low, high = _wider(difference, *statistics.paired_difference(a, b)[1:])
     figures = {"difference": float(np.nanmean(difference)), "low": low, "high": high}
     return counts | figures | {"p": statistics.mcnemar(*only.values())}
+
+
+def _wider(values: NDArray[np.floating], low: float, high: float) -> tuple[float, float]:
+    """The interval over starts and seeds, or what of [low, high] reaches beyond it."""
+    if not np.isfinite(values).any():
+        return low, high
+    crossed = statistics.crossed_interval(values)
+    return min(low, crossed[0]), max(high, crossed[1])
 
 
 def _family(outcomes: Outcomes, members: Sequence[tuple[str, str]]) -> list[Row]:
@@ -279,7 +289,7 @@ def _questions(params: Params, model: str, group: Sequence[str]) -> Row:
     """Held-out questions answered right, pooled over seeds, and as a share of the generalist's."""
     right = _right(model, group)
     values = right.to_numpy(np.float64)
-    low, high = statistics.crossed_interval(values)
+    low, high = _wider(values, *statistics.wilson(int(values.sum()), values.size))
     figures: Row = {"k": int(values.sum()), "n": int(values.size), "rate": float(values.mean())}
     base = float(_right("generalist", group).to_numpy(np.float64).mean())
     kept = figures["rate"] / base if base else None
@@ -327,7 +337,8 @@ def _training(model: str, group: Sequence[str]) -> Row:
 def _notes(summary: Row) -> list[str]:
     seeds, margin = len(summary["seeds"]), 100 * summary["margin"]
     notes = [
-        "Intervals are percentile intervals of a bootstrap that resamples starts and seeds; a seed "
+        "Intervals are percentile intervals of a bootstrap that resamples starts and seeds, or "
+        "those of independent episodes (Wilson; Bonett and Price) where these are wider; a seed "
         f"is one training run and its flow noise. With {seeds} seeds about 1/{seeds} of the "
         "variance between training runs is not in them.",
         "p is McNemar's exact test over all pairs of start and seed, Holm within its family. A "
