@@ -3,9 +3,10 @@
 The same starts return under every seed, and all episodes of a seed share one training run, so that
 pooled episodes are not independent. Each rate and each paired difference therefore has an interval
 over starts and seeds (`statistics.crossed_interval`), or the one of independent episodes where that
-is wider: nothing varies among outcomes that are all alike, and they are no certainty. McNemar's exact p over all pairs is what the
-paired comparison asks for, but alone it would take three training runs for hundreds of coin tosses:
-a model is called better only if both agree. Wilson's interval is kept beside it, under its name.
+is wider: outcomes that are all alike do not vary, and are no certainty. McNemar's exact p over all
+pairs is what the paired comparison asks for, but alone it would take three training runs for
+hundreds of coin tosses: a model is called better only if both agree. Wilson's interval is kept
+beside it, under its name.
 
 What is compared was fixed before anything was measured: every model against each of `REFERENCES`,
 Holm over the models of one reference; and the paper's claims, Holm over the claims' comparisons.
