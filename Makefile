@@ -1,4 +1,5 @@
 # make retrain [PROFILE=smoke]   set up and run everything
+# make ablate [PROFILE=study]    set up and run the ablation
 # make test                      set up and run every test
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -9,10 +10,10 @@ PROFILE ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup retrain test test-fast check constraints
+.PHONY: help setup retrain ablate test test-fast check constraints
 
 help:
-	@sed -n '1,2s/^# //p' Makefile
+	@sed -n '1,3s/^# //p' Makefile
 
 setup: $(READY)
 
@@ -25,6 +26,9 @@ $(READY): pyproject.toml constraints.txt infra/vulkan.sh
 
 retrain: $(READY)
 	@$(BIN)/dualvla retrain $(if $(PROFILE),--profile $(PROFILE))
+
+ablate: $(READY)
+	@$(BIN)/dualvla ablate $(if $(PROFILE),--profile $(PROFILE))
 
 # A browser is wanted by one test alone, which is skipped without it.
 test: $(READY)

@@ -94,6 +94,15 @@ def retrain(profile: Profile = None) -> None:
 
 
 @app.command()
+def ablate(profile: Profile = None) -> None:
+    """Train and evaluate every arm under every budget and seed, with one report of it all.
+
+    Example: dualvla ablate --profile smoke
+    """
+    _flow(profile, flow="ablate")
+
+
+@app.command()
 def schedule(
     cron: Annotated[str, typer.Option(help="when, as in crontab, UTC")] = "0 2 * * *",
     profile: Profile = None,
@@ -223,7 +232,7 @@ def use(profile: Annotated[str, typer.Argument(help="overlay of params/")]) -> N
     typer.echo(f"{path.name} is {profile} now")
 
 
-def _flow(profile: str | None, *more: str) -> NoReturn:
+def _flow(profile: str | None, *more: str, flow: str = "retrain") -> NoReturn:
     """Check the machine, start the servers, become the flow's process."""
     from dualvla import doctor, stack, workspace
 
@@ -239,7 +248,7 @@ def _flow(profile: str | None, *more: str) -> NoReturn:
     arguments = ["--root", str(root), *(["--profile", profile] if profile else []), *more]
     sys.stdout.flush()
     # Taking this process's place: a signal reaches the flow without a middleman.
-    os.execv(sys.executable, [sys.executable, "-m", "flows.retrain", "--checked", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", f"flows.{flow}", "--checked", *arguments])
 
 
 def _child(plan: Any, command: list[str]) -> int:

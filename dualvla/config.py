@@ -27,13 +27,20 @@ Arm = Literal[
     "kinematic_only",
     "no_action_teacher",
     "no_reasoning_teacher",
+    "specialist_ft",
+    "qa_only",
+    "decoupled",
 ]
 Model = Literal["specialist", "generalist"] | Arm
 Reason = Literal["auto", "always", "never", "every_n"]
 SuccessMode = Literal["last_step", "any_step", "early_stop"]
 Starts = Literal["official", "shifted", "validation", "instruct_rephrased", "instruct_situated"]
+# Budget of a run that trains nothing: the specialist as it is.
+UNTRAINED = "start"
 SceneLayer = Literal["change_point", "learned"]
 LabelSource = Literal["auto", "phases", "people"]
+
+Budget = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -235,8 +242,8 @@ class Evaluate(Section):
 
     models: tuple[Model, ...] = Field(min_length=1, description="models to evaluate")
     starts: tuple[Starts, ...] = Field(min_length=1, description="sets of fixed starts")
-    episodes_per_task: int | None = Field(
-        ge=1, description="first starts of each task; null: all of them"
+    episodes_per_task: Count | dict[Starts, Count | None] | None = Field(
+        description="first starts of each task, or by set of starts; null: all of them"
     )
     success_mode: SuccessMode = Field(description="which of the three recorded modes is reported")
     execute: Count = Field(description="actions of a chunk executed before the next decision")
@@ -262,6 +269,40 @@ class Diagnose(Section):
     """Why a model acts as it does: held-out actions after other texts."""
 
     frames: Count = Field(description="held-out frames looked at, drawn by the seed")
+
+
+class Ablation(Section):
+    """Arms x budgets x seeds of `ablation/dvc.yaml`; they share what lies before the generalist."""
+
+    arms: tuple[Arm, ...] = Field(min_length=1, description="arms to train")
+    models: tuple[Model, ...] = Field(
+        min_length=1, description="models to evaluate: the generalist and arms"
+    )
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(
+        min_length=1, description="seeds of training and of the flow noise in evaluation"
+    )
+    budgets: tuple[Budget, ...] = Field(min_length=1, description="names of the budgets to run")
+    factors: dict[Budget, Positive] = Field(
+        description="a budget's factor on generalist.steps and distill.steps"
+    )
+    starts: dict[Starts, Count | None] = Field(
+        min_length=1, description="sets of fixed starts, first starts of each task; null: all"
+    )
+    questions: int | None = Field(ge=1, description="first questions asked; null: all of them")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Ablation":
+        for name in ("arms", "models", "seeds", "budgets"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name}: one is listed twice")
+        for model in self.models:
+            if model not in {"generalist", *self.arms}:
+                raise ValueError(f"models: {model} is neither the generalist nor one of arms")
+        for budget in self.budgets:
+            if budget == UNTRAINED or budget not in self.factors:
+                raise ValueError(f"budgets: {budget} has no factor, or is reserved")
+        return self
 
 
 class Store(Section):
@@ -293,6 +334,7 @@ class Params(Section):
     benchmark: Benchmark
     score: Score
     diagnose: Diagnose
+    ablation: Ablation
     store: Store
 
     @model_validator(mode="after")

@@ -17,11 +17,25 @@ BENCHMARK = Path("results/benchmark")
 SCORE = Path("results/score")
 DIAGNOSIS = Path("results/diagnose")
 REPORT = Path("report")
+ABLATION = Path("ablation")  # models/, results/ and report/ of its own, see runs.py
 CHECKPOINTS = Path(".cache/checkpoints")  # training state, outside DVC
 TEACHERS = Path(".cache/teachers")  # what teachers said, outside DVC
 TIMINGS = Path(".cache/timings")  # what each stage cost last time, outside DVC
 
 
-def model(name: str) -> Path:
-    """Folder of a model: base_vlm, specialist, generalist or an arm."""
-    return MODELS / name
+SHARED = ("base_vlm", "specialist")  # models that the ablation takes from the main graph
+
+
+def model(name: str, run: str | None = None) -> Path:
+    """Folder of a model: base_vlm, specialist, generalist or an arm; `run` is the ablation's."""
+    return MODELS / name if run is None or name in SHARED else ABLATION / MODELS / run / name
+
+
+def results(kind: Path, name: str, run: str | None = None) -> Path:
+    """Folder of a model's results of a kind such as `EVALUATION`; `run` is the ablation's."""
+    return kind / name if run is None else ABLATION / kind / run / name
+
+
+def label(name: str, run: str | None = None) -> str:
+    """Name of a model apart from the same model of other runs: in logs, gates, resume points."""
+    return name if run is None else f"{name}-{run}"

@@ -30,8 +30,10 @@ REMOTE = "store"
 DEFAULT = "default"
 
 # Never part of a snapshot: what runs write, and what belongs to one workspace alone.
-OWN = {".dvc", "dvc.lock", "params.yaml"}
-MADE = {".git", ".venv", ".dualvla", ".cache", "data", "models", "results", "report"}
+OWN = {".dvc", "dvc.lock", "params.yaml", "ablation/dvc.lock"}
+MADE = {".git", ".venv", ".dualvla", ".cache", "data", "models", "results", "report"} | {
+    f"ablation/{name}" for name in ("models", "results", "report")
+}
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def write(workspace: Workspace, remote: Mapping[str, str]) -> None:
     if workspace.is_tree:
         _write_remote(workspace.root / ".dvc" / "config.local", remote)
         return
-    wanted = {path for path in tree_files(workspace.root) if path.parts[0] not in OWN | MADE}
+    wanted = {path for path in tree_files(workspace.root) if not _kept_apart(path)}
     for path in sorted(wanted):
         _copy(workspace.root / path, workspace.folder / path)
     for path in _snapshot_files(workspace.folder):
@@ -208,11 +210,17 @@ def tree_files(root: Path) -> list[Path]:
 def _snapshot_files(folder: Path) -> list[Path]:
     found = []
     for here, folders, names in os.walk(folder):
-        top = Path(here) == folder
-        skipped = MADE | OWN if top else set()
-        folders[:] = [one for one in folders if one not in skipped and one != "__pycache__"]
-        found += [Path(here, name).relative_to(folder) for name in names if name not in skipped]
+        place = Path(here).relative_to(folder)
+        folders[:] = [
+            one for one in folders if one != "__pycache__" and not _kept_apart(place / one)
+        ]
+        found += [place / name for name in names if not _kept_apart(place / name)]
     return found
+
+
+def _kept_apart(path: Path) -> bool:
+    """Whether a relative path is, or lies in, what is no part of a snapshot."""
+    return any(one.as_posix() in OWN | MADE for one in (path, *path.parents))
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,38 +1,17 @@
-"""Retrain: every stage of dvc.yaml as one Prefect task, then push, publish, show.
+"""Retrain: every stage of dvc.yaml as one Prefect task, then push, publish, show."""
 
-The graph is DVC's; this only schedules it. Each stage is a thread that waits for a child process,
-so there are as many threads as stages, and cores bound what runs side by side.
-"""
-
-import argparse
-import os
-import sys
-from pathlib import Path
-
-from prefect import flow, get_run_logger, tags
+from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
-from prefect.runtime import flow_run
-from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from dualvla import doctor, workspace
-from dualvla.errors import UserError
-from tasks import artifacts, run, store
-from tasks.stage import run_stage
-
-THREADS = 128  # more than any graph has stages
-
-
-def _run_name() -> str:
-    given = flow_run.parameters
-    return run.name(workspace.plan(Path(given["root"]), given["profile"]))
+from flows import running
+from tasks.run import RETRAIN
 
 
 @flow(
-    name="retrain",
-    flow_run_name=_run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=THREADS),
+    name=RETRAIN.name,
+    flow_run_name=running.run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=running.THREADS),
 )
 def retrain(root: str = ".", profile: str | None = None, checked: bool = False) -> State:
     """Bring every stage up to date; push, publish and show the result if all are green.
@@ -42,57 +21,8 @@ def retrain(root: str = ".", profile: str | None = None, checked: bool = False) 
         profile: overlay of params/; None is params.yaml as it is.
         checked: the preflight checks were made just now.
     """
-    logger = get_run_logger()
-    try:
-        plan = workspace.plan(Path(root), profile)
-        if not checked:
-            doctor.preflight(plan)
-        with run.opened(plan, flow_run.id, logger.info) as night:
-            futures: dict[str, PrefectFuture[State]] = {}
-            for stage, upstreams in night.graph.items():
-                before = [futures[name] for name in upstreams]
-                futures[stage] = run_stage.submit(stage, night, wait_for=before)
-            for future in futures.values():
-                future.wait()
-            ending = run.ending({stage: future.state for stage, future in futures.items()})
-            if ending.is_completed():
-                store.push(night)
-                version = store.publish(night)
-                artifacts.show(night, version)
-            elif ending.name == "DataQualityFailed":
-                artifacts.failed_gates(night.folder)
-    except UserError as error:
-        return Failed(name="BadInput", message=str(error))
-    return ending
-
-
-def main() -> None:
-    """Run it from the command line and exit with 0, 2 bad input, 3 quality or 1."""
-    parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=__doc__)
-    parser.add_argument("--root", default=".", help="the project's folder")
-    parser.add_argument("--profile", help="overlay of params/")
-    parser.add_argument("--cron", help="do not run now, but serve a deployment with this schedule")
-    parser.add_argument("--checked", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if not given.checked:
-        # The command line checks the machine and starts the servers, then comes back here.
-        command = ["schedule", "--cron", given.cron] if given.cron else ["retrain"]
-        command += ["--profile", given.profile] if given.profile else []
-        os.chdir(given.root)
-        os.execv(sys.executable, [sys.executable, "-m", "dualvla.cli", *command])
-    plan = workspace.plan(Path(given.root), given.profile)
-    parameters = {"root": str(plan.root), "profile": given.profile}
-    if given.cron:
-        retrain.serve(
-            name=plan.profile, cron=given.cron, parameters=parameters, tags=run.tags(plan), limit=1
-        )
-        return
-    with tags(*run.tags(plan)):
-        state = retrain(**parameters, checked=True, return_state=True)
-    if not state.is_completed():
-        sys.stderr.write(f"error: {state.message}\n")
-    sys.exit(run.exit_code(state))
+    return running.bring_up_to_date(RETRAIN, root, profile, checked)
 
 
 if __name__ == "__main__":
-    main()
+    running.enter(retrain, __doc__)

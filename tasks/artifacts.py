@@ -1,8 +1,8 @@
 """What a reviewer sees in the Prefect UI: tables, plots and where the report lies.
 
-All of it is read from `report/summary.json`, the one document that holds every figure, so that the
-UI cannot disagree with the report. Plots go into Markdown as data URIs: the UI prints an image
-artifact's address over its side bar.
+All of it is read from the report's own files: `summary.json` with every figure, or the ablation's
+Markdown page, which is made of it, so that the UI cannot disagree with the report. Plots go into
+Markdown as data URIs: the UI prints an image artifact's address over its side bar.
 """
 
 import base64
@@ -14,10 +14,10 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from dualvla import files, paths
+from dualvla import files
 from dualvla.store import client
 from dualvla.store.versions import Version
-from tasks.run import Run
+from tasks.run import RETRAIN, Run
 
 WEEK = 7 * 24 * 3600  # seconds; the longest a signed address lives
 QUALITY_KEY = "quality"
@@ -26,12 +26,13 @@ QUALITY_KEY = "quality"
 @task(name="artifacts", task_run_name="artifacts", cache_policy=NO_CACHE)
 def show(run: Run, version: Version) -> None:
     """Create the run's artifacts; `version` is what was published."""
-    report, where = run.folder / paths.REPORT, run.where
+    report, where = run.folder / run.pipeline.report, run.where
     summary = files.read_json(report / "summary.json")
-    for key, text in pages(summary).items():
+    texts = pages(summary) if run.pipeline is RETRAIN else ablation(report)
+    for key, text in texts.items():
         create_markdown_artifact(text, key=key)
     create_markdown_artifact(plots(report / "plots", summary["profile"]), key="plots")
-    name = f"{version.prefix}/{paths.REPORT.as_posix()}/index.html"
+    name = f"{version.prefix}/{run.pipeline.report.as_posix()}/{run.pipeline.page}"
     address = client.connect(where).generate_presigned_url(
         "get_object", Params={"Bucket": where.bucket, "Key": name}, ExpiresIn=WEEK
     )
@@ -68,6 +69,12 @@ def pages(summary: Mapping[str, Any]) -> dict[str, str]:
         + table(("group", "layer", "frames", "share"), retention),
         QUALITY_KEY: table(("gate", "outcome", "expectations", "remarks", "report"), quality),
     }
+
+
+def ablation(report: Path) -> dict[str, str]:
+    """Markdown by artifact key: the ablation's tables, without its pictures."""
+    lines = (report / "report.md").read_text(encoding="utf-8").splitlines()
+    return {"ablation": "\n".join(line for line in lines if not line.startswith("!["))}
 
 
 def plots(folder: Path, title: str) -> str:

@@ -1,6 +1,6 @@
 """The stage graph and its state, both read from DVC.
 
-`dvc.yaml` is the only place where topology is written down; this turns it into what a scheduler
+DVC's files are the only place where topology is written down; this turns it into what a scheduler
 needs. It runs in this process because asking DVC's library takes a tenth of its command's time.
 """
 
@@ -9,33 +9,54 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+MAIN = "dvc.yaml"
 Upstreams = Mapping[str, tuple[str, ...]]
 
 
-def read(folder: Path) -> Upstreams:
-    """Upstream stages of every stage of `folder/dvc.yaml`, in an order that can be run.
+def read(folder: Path, pipeline: str = MAIN) -> Upstreams:
+    """Upstream stages of every stage of a pipeline, in an order that can be run.
+
+    Args:
+        folder: the workspace.
+        pipeline: a DVC file in it; stages of `dvc.yaml` that it depends on belong to it too.
 
     Returns:
-        Stage name (`distill@dualvla` for an item of a matrix) to names, both in dvc.yaml's order.
+        Stage name (`distill@dualvla` for an item of a matrix) to names, both in the file's order.
     """
     from dvc.repo import Repo
+    from dvc.repo.index import Index
 
     with Repo(str(folder)) as repo:
-        graph = repo.index.graph
-        position = {stage.name: number for number, stage in enumerate(repo.index.stages)}
+        # Reading the other file too would cost the nightly run seconds for nothing.
+        index = Index.from_file(repo, MAIN) if pipeline == MAIN else repo.index
+        graph = index.graph
+        position = {stage.name: number for number, stage in enumerate(index.stages)}
+        todo = [stage for stage in graph if stage.path_in_repo == pipeline]
+        wanted = set()
+        while todo:
+            stage = todo.pop()
+            if stage not in wanted:
+                wanted.add(stage)
+                todo += graph.successors(stage)
         edges = {
             stage.name: tuple(sorted((up.name for up in graph.successors(stage)), key=position.get))
-            for stage in sorted(graph, key=lambda stage: position[stage.name])
+            for stage in sorted(wanted, key=lambda stage: position[stage.name])
         }
     return {name: edges[name] for name in TopologicalSorter(edges).static_order()}
 
 
-def changed(folder: Path, graph: Upstreams) -> dict[str, list[str]]:
+def addresses(folder: Path, pipeline: str, graph: Upstreams) -> dict[str, str]:
+    """What DVC calls each stage from the workspace's top: stages of other files with the file."""
+    main = graph if pipeline == MAIN else read(folder)
+    return {name: name if name in main else f"{pipeline}:{name}" for name in graph}
+
+
+def changed(folder: Path, graph: Upstreams, pipeline: str = MAIN) -> dict[str, list[str]]:
     """Stages that are out of date, each with DVC's reasons, and all that depend on them."""
     from dvc.repo import Repo
 
     with Repo(str(folder)) as repo:
-        status: Mapping[str, list[Any]] = repo.status()
+        status: Mapping[str, list[Any]] = repo.status(targets=[pipeline], with_deps=True)
     found = {name.rsplit(":", 1)[-1]: _reasons(entries) for name, entries in status.items()}
     for name, upstreams in graph.items():
         late = [up for up in upstreams if up in found]

@@ -8,6 +8,7 @@ import subprocess
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Completed, Crashed, Failed
 
-from dualvla import workspace
+from dualvla import paths, workspace
 from dualvla.config import Params
 from dualvla.store import client
 from dualvla.store.client import Place
@@ -31,19 +32,47 @@ from tasks.board import Board, earlier_seconds
 from tasks.graph import Upstreams
 from tasks.session import Session, end_orphans
 
-SIMULATING = {"demonstrations", "multimodal", "evaluate"}  # stages, without their `@item`
+# Stages that simulate, without their `@item`.
+SIMULATING = {"demonstrations", "multimodal", "evaluate", "evaluate_specialist"}
 REPORT_EVERY = 30.0  # seconds between two lines about progress
 EXIT_CODES = {"BadInput": 2, "DataQualityFailed": 3}  # as in dualvla.errors
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A DVC file, and what a flow over it leaves behind."""
+
+    name: str  # of the flow and of its published versions
+    file: str
+    report: Path  # folder of summary.json, report.md and plots/
+    page: str  # the report's page, in that folder
+    models: bool  # whether the evaluated models are published with the report
+
+    @property
+    def lock(self) -> str:
+        """DVC's record of the file's stages."""
+        return str(Path(self.file).with_suffix(".lock"))
+
+
+RETRAIN = Pipeline("retrain", graph.MAIN, paths.REPORT, "index.html", models=True)
+ABLATE = Pipeline(
+    "ablate",
+    str(paths.ABLATION / graph.MAIN),
+    paths.ABLATION / paths.REPORT,
+    "page.html",
+    models=False,  # there are dozens; DVC's remote has them
+)
 
 
 class Run:
     """A plan, its graph and the processes it becomes."""
 
-    def __init__(self, plan: Workspace, where: Place) -> None:
+    def __init__(self, plan: Workspace, where: Place, pipeline: Pipeline) -> None:
         """Read the graph and its state; `plan` is written, `where` was checked."""
-        self.plan, self.where, self.folder = plan, where, plan.folder
-        self.graph: Upstreams = graph.read(plan.folder)
-        self.late = graph.changed(plan.folder, self.graph)
+        self.plan, self.where, self.folder, self.pipeline = plan, where, plan.folder, pipeline
+        self.graph: Upstreams = graph.read(plan.folder, pipeline.file)
+        self.addresses = graph.addresses(plan.folder, pipeline.file, self.graph)
+        self.late = graph.changed(plan.folder, self.graph, pipeline.file)
         cores = os.cpu_count() or 1
         self.costs = {name: cost(name, plan.params) for name in self.graph}
         self.board = Board(self.graph, self.costs, cores, earlier_seconds(plan.folder))
@@ -51,13 +80,16 @@ class Run:
 
 
 @contextlib.contextmanager
-def opened(plan: Workspace, own: UUID | str | None, show: Callable[[str], None]) -> Iterator[Run]:
+def opened(
+    plan: Workspace, own: UUID | str | None, show: Callable[[str], None], pipeline: Pipeline
+) -> Iterator[Run]:
     """Prepare a run, tell its progress through `show` while it lasts, leave no process behind.
 
     Args:
         plan: where it runs; written here.
         own: id of the flow run, which is no zombie.
         show: takes a line.
+        pipeline: what runs.
 
     Raises:
         UserError: another run holds the folder, or S3 does not answer.
@@ -70,7 +102,7 @@ def opened(plan: Workspace, own: UUID | str | None, show: Callable[[str], None])
         if zombies := close_zombies(plan, own):
             show(f"closed {zombies} runs that were killed")
         workspace.write(plan, client.remote_config(where, plan.root))
-        run = Run(plan, where)
+        run = Run(plan, where, pipeline)
         for name, reasons in run.late.items():
             show(textwrap.shorten(f"{name} is out of date: {'; '.join(reasons)}", 200))
         with _talking(run.board, show if run.late else None):

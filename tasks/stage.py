@@ -107,17 +107,17 @@ def run_stage(stage: str, run: Run) -> State:
         run.board.start(stage)
         logger.info(run.board.line())
         try:
-            code, outcome = repro(stage, run.session, logger.info)
+            code, outcome = repro(run.addresses[stage], run.session, logger.info)
         finally:
             run.board.finish(stage)
     logger.info(run.board.line())
     return _final(code, outcome)
 
 
-def repro(stage: str, session: Session, show: Callable[[str], None]) -> tuple[int, Outcome]:
+def repro(address: str, session: Session, show: Callable[[str], None]) -> tuple[int, Outcome]:
     """Run `dvc repro` for one stage alone; return its exit code and what its lines say."""
     # The lock is held while outputs are hashed, longer than DVC waits by default.
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", stage]
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", address]
     outcome = Outcome()
 
     def take(line: str) -> None:

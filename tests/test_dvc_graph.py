@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: what a stage imports, reads, writes and is told by parameters."""
+"""Both DVC files against the code: what a stage imports, reads, writes and is told."""
 
 import ast
 import functools
@@ -10,8 +10,9 @@ import yaml
 from dualvla import config, paths
 
 ROOT = Path(__file__).parents[1]
-GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-STAGES = GRAPH["stages"]
+MAIN = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+ABLATION = yaml.safe_load((ROOT / "ablation/dvc.yaml").read_text())["stages"]
+STAGES = {**MAIN, **{f"ablation/{name}": stage for name, stage in ABLATION.items()}}
 
 # The frame around every stage: a change here does not change what a stage computes.
 FRAME = {
@@ -21,11 +22,17 @@ FRAME = {
     "dualvla.files",
     "dualvla.paths",
     "dualvla.progress",
+    "dualvla.runs",
     "dualvla.stages",
     "dualvla.stages.runner",
     "dualvla.simulation.vulkan",
     "dualvla.quality",  # a changed expectation runs no old stage again: see its docstring
 }
+
+
+def module_of(stage: str) -> str:
+    """The stage module that a stage runs; one of the ablation's runs another with `--run`."""
+    return STAGES[stage]["cmd"].split()[2].rpartition(".")[2]
 
 
 def file_of(module: str) -> Path | None:
@@ -70,7 +77,7 @@ def closure(module: str) -> set[str]:
 
 def code(stage: str) -> list[str]:
     """Files a stage runs, relative to the repository."""
-    found = [file_of(name) for name in closure(f"dualvla.stages.{stage}")]
+    found = [file_of(name) for name in closure(f"dualvla.stages.{module_of(stage)}")]
     return sorted(path.relative_to(ROOT).as_posix() for path in found if path)
 
 
@@ -80,7 +87,7 @@ def covered(path: str, deps: list[str]) -> bool:
 
 def used_sections(stage: str) -> set[str]:
     """Sections that the stage's own module reads as `params.<section>`."""
-    tree = ast.parse((ROOT / f"dualvla/stages/{stage}.py").read_text())
+    tree = ast.parse((ROOT / f"dualvla/stages/{module_of(stage)}.py").read_text())
     return {
         node.attr
         for node in ast.walk(tree)
@@ -114,6 +121,8 @@ def test_every_parameter_section_a_stage_reads_is_declared(stage):
     declared = {name.split(".")[0] for name in STAGES[stage]["params"]}
     # evaluate.models is asked by stages only to refuse a model that is not in it.
     asked = {"evaluate"} if "model" in STAGES[stage].get("matrix", {}) else set()
+    if stage.startswith("ablation/"):
+        asked = {"evaluate", "seed", "benchmark"}  # from the ablation's own, or from `--run`
     assert used_sections(stage) <= declared | asked | {"threads"}
 
 
@@ -136,7 +145,7 @@ def test_declared_parameters_exist_and_all_others_are_known_not_to_matter():
 
 
 def test_outputs_are_those_of_paths():
-    outs = {out for stage in STAGES.values() for out in stage["outs"]}
+    outs = {out for stage in MAIN.values() for out in stage["outs"]}
     expected = {
         *(paths.DEMONSTRATIONS, paths.ANNOTATED, paths.MULTIMODAL, paths.MIXTURE, paths.PRUNED),
         *(paths.model(name) for name in ("base_vlm", "specialist", "generalist", "${item.arm}")),
@@ -147,7 +156,35 @@ def test_outputs_are_those_of_paths():
     assert outs == {path.as_posix() for path in expected}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+def test_outputs_of_the_ablation_are_those_of_paths():
+    outs = {out for stage in ABLATION.values() for out in stage["outs"]}
+    run, arm, model = "${item.budget}-${item.seed}", "${item.arm}", "${item.model}"
+    expected = {
+        *(paths.model(name, run) for name in ("generalist", arm)),
+        *(paths.results(kind, model, run) for kind in (paths.EVALUATION, paths.BENCHMARK)),
+        paths.results(paths.EVALUATION, "specialist", f"{config.UNTRAINED}-${{item.seed}}"),
+        paths.ABLATION / paths.REPORT,
+    }
+    assert outs == {path.as_posix() for path in expected}
+
+
+def test_the_ablation_adds_to_the_main_graph_s_parameters_only_what_a_run_changes():
+    """A parameter that the main graph's stage depends on is not lost in the other file."""
+    changed = {
+        "seed",
+        "evaluate.starts",
+        "evaluate.episodes_per_task",
+        "evaluate.videos_per_task",
+        "benchmark",
+    }
+    for name in ABLATION.keys() - {"ablation"}:
+        stage = f"ablation/{name}"
+        here, there = set(STAGES[stage]["params"]), set(MAIN[module_of(stage)]["params"])
+        assert there - here <= changed, name
+        assert all(param.startswith("ablation.") for param in here - there), name
+
+
+@pytest.mark.parametrize("stage", MAIN)
 def test_commands_are_constant(stage):
     """A parameter in a command would rerun the stage whenever the command's text changes."""
     command = STAGES[stage]["cmd"].split()
@@ -169,3 +206,20 @@ def test_dvc_reads_the_graph():
     assert "distill@dualvla" in upstreams
     assert set(upstreams["report"]) >= {"evaluate@dualvla", "score@base_ft", "diagnose@dualvla"}
     assert {"generalist", "specialist", "prune", "mix"} <= set(upstreams["distill@dualvla"])
+    assert not [name for name in names if name.endswith("-0")]
+
+
+def test_the_ablation_stands_on_the_main_graph():
+    from tasks import graph
+
+    file = "ablation/dvc.yaml"
+    upstreams = graph.read(ROOT, file)
+    assert {"distill@dualvla-short-0", "generalist@long-2", "specialist", "prune"} <= set(upstreams)
+    assert not {"generalist", "distill@dualvla", "report", "score@dualvla"} & set(upstreams)
+    above = set(upstreams["distill@qa_only-long-1"])
+    assert above >= {"generalist@long-1", "specialist", "mix"}
+    assert upstreams["evaluate_specialist@1"] == ("specialist",)
+    assert "evaluate@random_mask-short-2" in upstreams["ablation"]
+    addresses = graph.addresses(ROOT, file, upstreams)
+    assert addresses["prune"] == "prune"
+    assert addresses["distill@dualvla-short-0"] == f"{file}:distill@dualvla-short-0"

@@ -56,6 +56,22 @@ def test_writing_again_touches_only_what_changed(root):
     assert after == before
 
 
+def test_what_the_ablation_made_belongs_to_one_workspace(root):
+    made = ("ablation/dvc.lock", "ablation/models/short-0/x/config.json", "ablation/report/a.md")
+    for path in ("ablation/dvc.yaml", *made):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("the tree's")
+    plan = workspace.plan(root, "smoke")
+    workspace.write(plan, REMOTE)
+    assert (plan.folder / "ablation/dvc.yaml").is_file()
+    assert not [path for path in made if (plan.folder / path).exists()]
+    for path in made:
+        (plan.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (plan.folder / path).write_text("its own")
+    workspace.write(plan, REMOTE)
+    assert [(plan.folder / path).read_text() for path in made] == ["its own"] * len(made)
+
+
 def test_a_deleted_file_goes_from_the_snapshot_too(root):
     plan = workspace.plan(root, "smoke")
     (root / "old.py").write_text("x = 1\n")

@@ -62,11 +62,11 @@ def plan(evaluate: config.Evaluate, tasks: Sequence[str], seed: int) -> list[Pla
         UserError: an unknown task or set of starts.
     """
     planned = []
+    limit = evaluate.episodes_per_task
     for name in evaluate.starts:
+        count = limit.get(name) if isinstance(limit, dict) else limit
         for task in tasks:
-            for index, start in enumerate(
-                fixed_starts.fixed(task, name)[: evaluate.episodes_per_task]
-            ):
+            for index, start in enumerate(fixed_starts.fixed(task, name)[:count]):
                 own = zlib.crc32(f"{seed} {name} {task} {start.id}".encode()) & 0x7FFFFFFF
                 video = name == evaluate.starts[0] and index < evaluate.videos_per_task
                 job = Job(task, start, own, TASKS[task].max_steps, video)

@@ -2,9 +2,11 @@
 
 A rate of 24 trials is uncertain by ten points, so no rate leaves this project without its n and its
 interval, and two models are compared on the same starts, where most of the noise cancels. Exact and
-closed forms only: nothing is resampled, so a figure never depends on a seed.
+closed forms where episodes are independent. Where the same starts return under several seeds they
+are not, and starts and seeds are resampled by a fixed generator: same outcomes, same interval.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -89,6 +91,51 @@ def paired_difference(
     error = math.sqrt((one + other - (one - other) ** 2) / (pairs + 2))
     half = float(stats.norm.ppf(0.5 + confidence / 2)) * error
     return difference, max(-1.0, one - other - half), min(1.0, one - other + half)
+
+
+RESAMPLES = 10_000
+
+
+def crossed_interval(
+    values: NDArray[np.floating], confidence: float = 0.95, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """Percentile interval of a mean over starts and seeds: both are resampled (Owen 2007).
+
+    Whole rows and whole columns are drawn, each with replacement and independently, so that what
+    outcomes of one start, or of one seed, have in common widens the interval. With R seeds about
+    1/R of the variance between seeds is missed: at three seeds it is still somewhat too narrow.
+
+    Args:
+        values: (S, R) outcomes or paired differences by start and seed; NaN where there is none.
+        confidence: of the interval.
+        resamples: draws.
+
+    Returns:
+        low, high.
+
+    Raises:
+        ValueError: no value at all.
+    """
+    values = np.asarray(values, np.float64)
+    there = np.isfinite(values)
+    if values.ndim != 2 or not there.any():
+        raise ValueError(f"nothing to resample in {values.shape}")
+    starts, seeds = _draws(*values.shape, resamples)
+    total = (starts @ np.where(there, values, 0.0).astype(np.float32) * seeds).sum(1)
+    count = (starts @ there.astype(np.float32) * seeds).sum(1)
+    means = total[count > 0] / count[count > 0]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+@functools.lru_cache(maxsize=4)
+def _draws(rows: int, columns: int, resamples: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """How often each row (resamples, rows) and each column is drawn; always the same."""
+    draw = np.random.default_rng(0)
+    starts = draw.multinomial(rows, np.full(rows, 1 / rows), resamples)
+    seeds = draw.multinomial(columns, np.full(columns, 1 / columns), resamples)
+    return starts.astype(np.float32), seeds.astype(np.float32)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -54,7 +54,7 @@ def compare(episodes: Mapping[str, pd.DataFrame], mode: str) -> list[Row]:
         members = [row for row in rows if _family(row) == family]
         for row, p in zip(members, statistics.holm([r["p"] for r in members]), strict=True):
             row["p_holm"] = p
-            row["winner"] = _winner(row)
+            row["winner"] = winner(row)
     return rows
 
 
@@ -74,14 +74,15 @@ def verdict(rows: Sequence[Row], starts: str, models: Sequence[str]) -> Row:
     shown = [row for row in told if row["winner"] is not None]
     count = told[0]["n"]
     if not shown:
-        body = "no difference is shown between dualvla and " + " or ".join(map(_plainly, told))
+        body = "no difference is shown between dualvla and " + " or ".join(map(plainly, told))
     else:
-        body = "; ".join(map(_shown, told))
+        body = "; ".join(map(told_of, told))
     text = f"On the same {count} starts {body}."
     return {"text": text, "conclusive": bool(shown), "starts": starts, "n": count}
 
 
-def _winner(row: Row) -> str | None:
+def winner(row: Row) -> str | None:
+    """The model that a comparison with `p_holm` shows to be better, or None."""
     if row["p_holm"] >= SIGNIFICANCE or row["low"] <= 0 <= row["high"]:
         return None
     return str(row["first"] if row["difference"] > 0 else row["second"])
@@ -91,14 +92,16 @@ def _family(row: Row) -> tuple[str, bool]:
     return row["starts"], row["task"] == "all"
 
 
-def _shown(row: Row) -> str:
+def told_of(row: Row) -> str:
+    """A comparison in words, which names a model better only where it is shown."""
     if row["winner"] is None:
-        return f"no difference is shown against {_plainly(row)}"
+        return f"no difference is shown against {plainly(row)}"
     word = "more" if row["winner"] == row["first"] else "less"
-    return f"{row['first']} succeeds {word} often than {_plainly(row)}"
+    return f"{row['first']} succeeds {word} often than {plainly(row)}"
 
 
-def _plainly(row: Row) -> str:
+def plainly(row: Row) -> str:
+    """The second model, and by how much the first differs."""
     difference, low, high = (100 * row[key] for key in ("difference", "low", "high"))
     interval = f"95 % interval {low:+.1f} to {high:+.1f}"
     return f"{row['second']} ({difference:+.1f} points, {interval}, p {_p(row['p_holm'])})"

@@ -45,13 +45,14 @@ STATES = {
 def html(summary: Summary, media: Media) -> str:
     """The page; everything it needs is inside, except videos beyond the cap."""
     drawn = {name: Markup(plot) for name, plot in draw(summary).items()}
-    style = Markup(svg.variables(":root") + _template("style.css"))
-    return _render("page.html.j2", summary, escape=True, plots=drawn, media=media, style=style)
+    style = page_style()
+    values = {**summary, **_index(summary), "plots": drawn, "media": media, "style": style}
+    return render("page.html.j2", values, escape=True)
 
 
 def markdown(summary: Summary) -> str:
     """The Markdown twin; refers to the plots as `plots/<name>.svg`."""
-    return _render("report.md.j2", summary, escape=False)
+    return render("report.md.j2", {**summary, **_index(summary)}, escape=False)
 
 
 def draw(summary: Summary) -> dict[str, str]:
@@ -75,7 +76,13 @@ def draw(summary: Summary) -> dict[str, str]:
     }
 
 
-def _render(name: str, summary: Summary, *, escape: bool, **more: Any) -> str:
+def page_style() -> Markup:
+    """Style sheet of a page, with the colours of the plots."""
+    return Markup(svg.variables(":root") + _template("style.css"))
+
+
+def render(name: str, values: Mapping[str, Any], *, escape: bool) -> str:
+    """Fill in a template of this package; an undefined name in it is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
         autoescape=escape,
@@ -99,7 +106,7 @@ def _render(name: str, summary: Summary, *, escape: bool, **more: Any) -> str:
         # A line never ends between p and its value.
         "tied": lambda text: text.replace(", p ", ", p\u00a0").replace(" 0.", "\u00a00."),
     }
-    return environment.get_template(name).render(**summary, **_index(summary), **more)
+    return environment.get_template(name).render(values)
 
 
 def _index(summary: Summary) -> dict[str, Any]:

@@ -85,7 +85,9 @@ def _bar(row: Row, x: float, width: float, top: float, height: float) -> str:
 def differences(rows: Sequence[Row], title: str) -> str:
     """Forest of paired differences in points, `difference` with [low, high] in [-1, 1]."""
     rows = [row for row in rows if row["n"]]
-    left, right, top, step = 250.0, 160.0, 24.0, 30.0
+    names = [f"{row['first']} - {row['second']}" for row in rows]
+    left = max([250.0, *(24 + svg.advance(name) for name in names)])
+    right, top, step = 160.0, 24.0, 30.0
     span = max((abs(row[key]) for row in rows for key in ("low", "high")), default=0.1)
     grid = svg.ticks(-100 * span, 100 * span, 6)
     scale = (WIDTH - left - right) / (grid[-1] - grid[0])
@@ -103,9 +105,8 @@ def differences(rows: Sequence[Row], title: str) -> str:
         y = top + step * (i + 0.5)
         stroke = "var(--muted)" if row["winner"] is None else svg.colour(row["winner"])
         low, high, mean = at(100 * row["low"]), at(100 * row["high"]), 100 * row["difference"]
-        name = f"{row['first']} - {row['second']}"
         parts += [
-            svg.text(left - 14, y + 4, name, text_anchor="end", fill="var(--ink)"),
+            svg.text(left - 14, y + 4, names[i], text_anchor="end", fill="var(--ink)"),
             svg.line(low, y, high, y, stroke=stroke, stroke_width=3.0, stroke_linecap="round"),
             svg.tag("circle", cx=at(mean), cy=y, r=5.0, fill=stroke),
             svg.text(WIDTH - right + 14, y + 4, f"{mean:+.1f} points, n {row['n']}"),

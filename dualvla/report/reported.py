@@ -80,6 +80,30 @@ def rows(models: list[str]) -> list[dict[str, Any]]:
     return [{"model": name, **_EMPTY, **_ROWS[name]} for name in models if name in _ROWS]
 
 
+_ABLATION = {  # six Google columns, three WidowX, eight multimodal benchmarks; percent
+    "generalist": (67.1, 25.0, 65.5),
+    "dualvla": (73.4, 31.1, 65.4),
+    "base_ft": (66.1, 33.3, 65.1),
+    "prune_only": (70.4, 28.1, 65.2),
+    "distill_only": (72.4, 29.2, 65.0),
+    "random_mask": (63.6, 23.1, 64.6),
+    "scene_only": (72.0, 30.3, 64.8),
+    "kinematic_only": (66.8, 28.3, 61.3),
+    "no_action_teacher": (67.8, 26.1, 65.2),
+    "no_reasoning_teacher": (74.3, 34.7, 30.7),
+}
+
+
+def ablation(models: list[str]) -> list[dict[str, Any]]:
+    """The paper's ablation table for `models` in it, in percent; it has no intervals."""
+    names = ("google", "widowx", "multimodal")
+    return [
+        {"model": name, **dict(zip(names, _ABLATION[name], strict=True))}
+        for name in models
+        if name in _ABLATION
+    ]
+
+
 def note(assets: str) -> str:
     """Why they may not be compared with results on an asset pack."""
     return NOTE.format(reason=REASONS[assets])

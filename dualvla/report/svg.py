@@ -24,6 +24,8 @@ COLOURS = {
     "kinematic_only": "--c-sky",
     "no_action_teacher": "--c-brown",
     "no_reasoning_teacher": "--c-olive",
+    "specialist_ft": "--c-slate",
+    "qa_only": "--c-lime",
     "base_vlm": "--c-teal",
 }
 
@@ -48,6 +50,8 @@ VARIABLES = {
     "--c-sky": ("#4796d1", "#86c3f2"),
     "--c-brown": ("#8d6444", "#c49a78"),
     "--c-olive": ("#7c8524", "#b9c258"),
+    "--c-slate": ("#4a5568", "#c5cdda"),
+    "--c-lime": ("#5f9a1c", "#a3d65c"),
 }
 
 

@@ -9,8 +9,8 @@ from dualvla.config import Params
 from dualvla.stages import runner
 
 
-def main(params: Params, model: str) -> None:
-    """Run the stage for one model."""
+def main(params: Params, model: str, run: str | None = None) -> None:
+    """Run the stage for one model; `run` is one of the ablation's."""
     import pandas as pd
     import torch
 
@@ -23,7 +23,7 @@ def main(params: Params, model: str) -> None:
     torch.set_num_threads(params.threads)
     asked = conversations.load(paths.MULTIMODAL, "heldout")[: params.benchmark.questions]
     pictures = conversations.pictures(paths.MULTIMODAL)
-    loaded = policy.load(paths.model(model))
+    loaded = policy.load(paths.model(model, run))
     encoded = encode_images(loaded.vlm, loaded.processor, list(pictures.values()))
     row = {name: i for i, name in enumerate(pictures)}
     given = answer(
@@ -50,13 +50,13 @@ def main(params: Params, model: str) -> None:
     }
     total = statistics.rate(int(table["right"].sum()), len(table))
     summary = {"schema": 1, "model": model, "name": "embedded held-out QA", **total}
-    with files.replacing(paths.BENCHMARK / model) as out:
+    with files.replacing(paths.results(paths.BENCHMARK, model, run)) as out:
         out.mkdir(parents=True)
         table.to_parquet(out / "answers.parquet", index=False)
         files.write_json(out / "summary.json", summary | {"by_kind": by_kind})
-        quality.gate("metrics", out, params=params, subject=f"benchmark/{model}")
+        quality.gate("metrics", out, params=params, subject=f"benchmark/{paths.label(model, run)}")
     progress.log(f"{model}: {total['k']} of {total['n']} held-out questions right")
 
 
 if __name__ == "__main__":
-    runner.run(main, "model")
+    runner.run(main, "model", ablated=True)

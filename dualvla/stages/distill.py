@@ -1,29 +1,34 @@
-"""Post-train the generalist with pruned reasoning and two teachers -> models/<arm>.
+"""Post-train a policy by one arm of the method -> models/<arm>.
 
-The specialist teaches actions on robot samples, a reasoning model teaches language on questions;
-what an arm leaves out is in `training.teachers.RECIPES`.
+Most arms start from the generalist: the specialist teaches actions on robot samples, a reasoning
+model teaches language on questions. What an arm leaves out or does otherwise is in
+`training.teachers.RECIPES`. Arms that start from the specialist train for the steps of generalist
+and distillation in sum, so that all arms are equally far from the specialist.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from dualvla import config, paths, progress
-from dualvla.config import Params
+from dualvla.config import Distill, Params
 from dualvla.errors import UserError
 from dualvla.stages import runner
 
 if TYPE_CHECKING:
     from dualvla.models.policy import VlaPolicy
+    from dualvla.training.policies import Splits
     from dualvla.training.teachers import Pair, Recipe
 
+DATA = (paths.ANNOTATED, paths.MULTIMODAL, paths.MIXTURE)
 
-def main(params: Params, arm: str) -> None:
-    """Run the stage for one arm."""
+
+def main(params: Params, arm: str, run: str | None = None) -> None:
+    """Run the stage for one arm; `run` is one of the ablation's."""
     import pandas as pd
     import torch
 
-    from dualvla.data import mixture as mixtures
     from dualvla.models import policy
     from dualvla.pruning import prune
     from dualvla.training import policies, teachers
@@ -31,31 +36,29 @@ def main(params: Params, arm: str) -> None:
     if arm not in get_args(config.Arm):
         raise UserError(f"no arm {arm}", where="--arm", fix=f"one of {get_args(config.Arm)}")
     torch.set_num_threads(params.threads)
-    recipe, settings = teachers.RECIPES[arm], params.distill  # type: ignore[index]
-    start = paths.model("generalist")
-    data = [paths.ANNOTATED, paths.MULTIMODAL, paths.MIXTURE]
-    sources = [paths.model("specialist"), paths.model(settings.reasoning_teacher)]
-    inputs = [*data, paths.PRUNED, start, *sources]
+    recipe = teachers.RECIPES[arm]  # type: ignore[index]
+    settings = schedule(params, recipe)
+    start = paths.model(recipe.start, run)
+    sources = {
+        "action": paths.model("specialist"),
+        "reasoning": reasoning_teacher(params, recipe, run),
+    }
+    inputs = [*DATA, paths.PRUNED, start, *sources.values()]
     require_run(arm, inputs)
     if recipe.action_teacher:
         teachers.require_continuous(settings.targets)
-    mixture = pd.read_parquet(paths.MIXTURE / "mixture.parquet")
-    verdicts = pd.read_parquet(paths.PRUNED / "verdicts.parquet")
     if recipe.rule != "none":
+        verdicts = pd.read_parquet(paths.PRUNED / "verdicts.parquet")
         prune.require_retention(verdicts, params.prune)
-    mask = prune.keep_mask(verdicts, recipe.rule, params.seed)
-    robot = mixture[mixture["domain"] == "robot"]
-    free_form = params.prune.keep_free_form
-    keep = mixtures.kept(robot, verdicts, mask, keep_free_form=free_form)
-    mixtures.require_text(robot, keep, arm)
-    progress.log(f"{arm}: {keep.mean():.1%} of robot frames keep their text ({recipe.rule})")
     model = policy.load(start)
     policy.require_shape(model, params.model, start)
-    pair, marks = ask_for(params, recipe, model, [*data, start])
-    splits = policies.mixed_data(params, settings, model, mixture, keep)
+    if recipe.streams:
+        decouple(model)
+    pair, marks = ask_for(params, recipe, model, sources, [*DATA, start])
+    splits = data(params, recipe, arm, model)
     teach = policies.teaching(settings, pair, splits, marks)
     del pair  # looked-up answers need no teacher beside the student
-    sections = ("seed", "threads", "model", "distill", "mix", "prune")
+    sections = ("seed", "threads", "model", "generalist", "distill", "mix", "prune")
     policies.train(
         arm,
         model,
@@ -64,18 +67,85 @@ def main(params: Params, arm: str) -> None:
         policies.objective(model, settings.language_weight, (settings, teach)),
         resolved=config.resolved(params, *sections) | {"arm": arm},
         inputs=inputs,
+        run=run,
     )
 
 
+def schedule(params: Params, recipe: "Recipe") -> Distill:
+    """How long and how fast an arm trains."""
+    if recipe.start == "generalist":
+        return params.distill
+    first = params.generalist
+    same = {name: getattr(first, name) for name in ("learning_rate", "batch_size", "warmup")}
+    return params.distill.model_copy(update=same | {"steps": first.steps + params.distill.steps})
+
+
+def reasoning_teacher(params: Params, recipe: "Recipe", run: str | None) -> Path:
+    """Who teaches language: of two streams the model that the words start from."""
+    name = "base_vlm" if recipe.streams else params.distill.reasoning_teacher
+    return paths.model(name, run)
+
+
+def decouple(model: "VlaPolicy") -> None:
+    """Give a policy that acts the base model's weights for words; in place."""
+    from dualvla.data import lerobot
+    from dualvla.models import experts, policy
+
+    words, _ = policy.start_from(paths.model("base_vlm"), model.config.shape)
+    experts.decouple(model.vlm, words)
+    commands = lerobot.open_dataset(paths.ANNOTATED).episodes["task"].unique()
+    model.config = dataclasses.replace(
+        model.config, reasons=True, streams=True, commands=tuple(sorted(commands))
+    )
+
+
+def data(params: Params, recipe: "Recipe", arm: str, model: "VlaPolicy") -> "Splits":
+    """What an arm is trained on.
+
+    Raises:
+        UserError: no frame keeps a text, in an arm that learns to reason.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from dualvla.data import lerobot
+    from dualvla.data import mixture as mixtures
+    from dualvla.pruning import prune
+    from dualvla.training import policies
+
+    settings = schedule(params, recipe)
+    if not recipe.questions:
+        dataset = lerobot.open_dataset(paths.ANNOTATED)
+        held = mixtures.held_out(len(dataset.episodes), params.mix.heldout_share, params.seed)
+        return policies.plain_data(settings, params.seed, dataset, model, held)
+    mixture = pd.read_parquet(paths.MIXTURE / "mixture.parquet")
+    robot = mixture[mixture["domain"] == "robot"]
+    if not recipe.text:
+        keep = np.zeros(len(robot), bool)
+        return policies.mixed_data(params, settings, model, mixture, keep)
+    verdicts = pd.read_parquet(paths.PRUNED / "verdicts.parquet")
+    mask = prune.keep_mask(verdicts, recipe.rule, params.seed)
+    key = mixtures.kept(robot, verdicts, mask, keep_free_form=False)
+    keep = mixtures.kept(robot, verdicts, mask, keep_free_form=params.prune.keep_free_form)
+    mixtures.require_text(robot, keep, arm)
+    progress.log(f"{arm}: {keep.mean():.1%} of robot frames keep their text ({recipe.rule})")
+    return policies.mixed_data(params, settings, model, mixture, keep, key=key)
+
+
 def ask_for(
-    params: Params, recipe: "Recipe", student: "VlaPolicy", inputs: Sequence[Path]
+    params: Params,
+    recipe: "Recipe",
+    student: "VlaPolicy",
+    sources: Mapping[str, Path],
+    inputs: Sequence[Path],
 ) -> tuple["Pair", dict[str, str]]:
     """The teachers of an arm, frozen, and the fingerprints under which their answers are kept.
 
     Args:
-        params: who teaches, and the seed.
+        params: the seed.
         recipe: which teachers the arm has.
         student: what they are compared with.
+        sources: folders of the teachers by role.
         inputs: all that an answer depends on, beside the teacher.
 
     Raises:
@@ -86,15 +156,17 @@ def ask_for(
 
     found, marks = {}, {}
     if recipe.action_teacher:
-        found["action"] = policy.load(paths.model("specialist"))
+        found["action"] = policy.load(sources["action"])
     if recipe.reasoning_teacher:
-        found["reasoning"] = policy.load(paths.model("generalist"))
-        if params.distill.reasoning_teacher == "base_vlm":
-            vlm, processor = policy.start_from(paths.model("base_vlm"), params.model)
+        spoken = sources["reasoning"]
+        base = spoken.name == "base_vlm"
+        # The base model is no policy: it speaks with the body of one, which is not asked to act.
+        found["reasoning"] = policy.load(sources["action"] if base else spoken)
+        if base:
+            vlm, processor = policy.start_from(spoken, params.model)
             found["reasoning"].vlm, found["reasoning"].processor = vlm, processor
-    sources = {"action": "specialist", "reasoning": params.distill.reasoning_teacher}
     for role, teacher in found.items():
-        path = paths.model(sources[role])
+        path = sources[role]
         teacher.eval().requires_grad_(False).to(sharding.device())
         teachers.require_alike(student, teacher, str(path))
         values = config.resolved(params, "seed", "threads")
@@ -114,4 +186,4 @@ def require_run(arm: str, inputs: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    runner.run(main, "arm", trains=True)
+    runner.run(main, "arm", trains=True, ablated=True)

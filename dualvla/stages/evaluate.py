@@ -10,14 +10,16 @@ from dualvla.stages import runner
 SCHEMA = 1
 
 
-def main(params: Params, model: str) -> None:
+def main(params: Params, model: str, run: str | None = None) -> None:
     """Roll a model out; write episodes.parquet, steps.parquet, summary.json and videos.
+
+    `run` is one of the ablation's.
 
     Raises:
         UserError: a model that is not in evaluate.models, or is not trained.
     """
     require_listed(params, model)
-    path = paths.model(model)
+    path = paths.model(model, run)
     if not path.is_dir():
         raise UserError(f"no model {model}", where=str(path), fix="train it first: dvc repro")
 
@@ -39,7 +41,7 @@ def main(params: Params, model: str) -> None:
         execute=evaluate.execute,
         retries=evaluate.retries,
     )
-    with files.replacing(paths.EVALUATION / model) as out:
+    with files.replacing(paths.results(paths.EVALUATION, model, run)) as out:
         (out / "videos").mkdir(parents=True)
 
         def watch(item: simpler.Planned, trajectory: rollouts.Trajectory) -> None:
@@ -54,7 +56,7 @@ def main(params: Params, model: str) -> None:
                 conventions.WIDOWX_SIMULATION.control_hz,
             )
 
-        tracked = progress.track(trajectories, len(jobs), f"evaluate {model}")
+        tracked = progress.track(trajectories, len(jobs), f"evaluate {paths.label(model, run)}")
         outcome = simpler.collect(planned, tracked, watch)
         outcome.episodes.insert(0, "model", model)
         outcome.steps.insert(0, "model", model)
@@ -71,7 +73,7 @@ def main(params: Params, model: str) -> None:
         }
         summary: dict[str, Any] = ran | simpler.summary(outcome, evaluate.success_mode)
         files.write_json(out / "summary.json", summary)
-        quality.gate("metrics", out, params=params, subject=f"evaluate/{model}")
+        quality.gate("metrics", out, params=params, subject=f"evaluate/{paths.label(model, run)}")
     for row in summary["rates"]:
         progress.log(_line(row))
 
@@ -91,4 +93,4 @@ def _line(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    runner.run(main, "model")
+    runner.run(main, "model", ablated=True)

@@ -10,8 +10,8 @@ from dualvla.config import Params
 from dualvla.stages import runner
 
 
-def main(params: Params) -> None:
-    """Run the stage."""
+def main(params: Params, run: str | None = None) -> None:
+    """Run the stage; `run` is one of the ablation's."""
     import pandas as pd
     import torch
 
@@ -31,8 +31,9 @@ def main(params: Params) -> None:
         policies.objective(model, params.generalist.language_weight),
         resolved=config.resolved(params, "seed", "threads", "model", "generalist", "mix"),
         inputs=[paths.ANNOTATED, paths.MULTIMODAL, paths.MIXTURE, paths.model("specialist")],
+        run=run,
     )
 
 
 if __name__ == "__main__":
-    runner.run(main, trains=True)
+    runner.run(main, trains=True, ablated=True)

@@ -15,14 +15,16 @@ import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dualvla import config, files, paths, progress
+from dualvla import config, files, paths, progress, runs
 from dualvla.errors import UserError
 
 MIN_FREE_GIB = 1.0
 LAUNCH = "DUALVLA_LAUNCH"
 
 
-def run(main: Callable[..., None], *selections: str, trains: bool = False) -> None:
+def run(
+    main: Callable[..., None], *selections: str, trains: bool = False, ablated: bool = False
+) -> None:
     """Run a stage from the command line and exit: 0 done, 2 bad input, 1 defect.
 
     Args:
@@ -30,6 +32,8 @@ def run(main: Callable[..., None], *selections: str, trains: bool = False) -> No
         selections: names of required command-line options, such as `arm` or `model`.
         trains: whether several launched processes may share its work; process 0 then keeps the
             books.
+        ablated: whether it is a stage of the ablation too, with the option `--run`; `main` gets the
+            parameters of that run, and its name as the keyword `run`.
     """
     module = main.__globals__.get("__spec__")
     name = module.name.rsplit(".", 1)[-1] if module else main.__module__
@@ -41,9 +45,13 @@ def run(main: Callable[..., None], *selections: str, trains: bool = False) -> No
     parser.add_argument("--params", default="params.yaml", help="parameter file")
     for selection in selections:
         parser.add_argument(f"--{selection}", required=True)
+    if ablated:
+        parser.add_argument("--run", help="run of the ablation, such as short-1")
     arguments = vars(parser.parse_args())
     try:
         params = config.load(arguments.pop("params"))
+        if (chosen := arguments.get("run")) is not None:
+            params = runs.resolve(params, chosen)
         files.require_space(".", MIN_FREE_GIB)
         if trains and LAUNCH in os.environ:
             launch(sys.modules[main.__module__])
@@ -57,7 +65,7 @@ def run(main: Callable[..., None], *selections: str, trains: bool = False) -> No
         seconds = time.monotonic() - start
         if not progress.shown():
             return
-        forget_resume_points(arguments.get("arm", name))
+        forget_resume_points(paths.label(arguments.get("arm", name), chosen))
         write_timing(name, arguments, started, seconds)
         progress.log(f"{name}: done in {seconds:.1f} s")
     except UserError as error:
@@ -104,14 +112,17 @@ def forget_resume_points(run: str) -> None:
 
 
 def write_timing(
-    stage: str, selection: Mapping[str, str], started: datetime.datetime, seconds: float
+    stage: str, selection: Mapping[str, str | None], started: datetime.datetime, seconds: float
 ) -> None:
     """Write what this process cost to `.cache/timings/<stage>[@selection].json`, outside DVC.
+
+    The file is named as DVC names the stage: selections are joined by hyphens.
 
     Seconds are wall-clock and CPU (this process and its finished children), memory is the peak
     resident set in MiB of this process and of its largest child. Reports read it; nothing else may,
     because it differs from run to run.
     """
+    chosen = {key: value for key, value in selection.items() if value is not None}
     # Linux counts ru_maxrss in KiB, macOS in bytes.
     mib = 1024.0 if sys.platform != "darwin" else 1024.0**2
     own, children = (
@@ -121,14 +132,15 @@ def write_timing(
     timing = {
         "schema": 1,
         "stage": stage,
-        "selection": dict(selection),
+        "selection": chosen,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         "cpu_seconds": round(cpu, 2),
         "peak_rss_mib": round(own.ru_maxrss / mib, 1),
         "peak_rss_child_mib": round(children.ru_maxrss / mib, 1),
     }
-    files.write_json(paths.TIMINGS / f"{'@'.join([stage, *selection.values()])}.json", timing)
+    name = "@".join([stage, *(["-".join(chosen.values())] if chosen else [])])
+    files.write_json(paths.TIMINGS / f"{name}.json", timing)
 
 
 DISK_FULL = {28, 122}  # ENOSPC, EDQUOT

@@ -53,14 +53,25 @@ def specialist_data(
     params: Params, dataset: lerobot.Dataset, model: VlaPolicy, held: np.ndarray
 ) -> Splits:
     """Robot frames with the plain instruction and no text; `held` marks held-out episodes."""
-    processor, settings = model.processor, params.specialist
+    return plain_data(params.specialist, params.seed, dataset, model, held)
+
+
+def plain_data(
+    settings: Optimisation,
+    seed: int,
+    dataset: lerobot.Dataset,
+    model: VlaPolicy,
+    held: np.ndarray,
+) -> Splits:
+    """`specialist_data` with other settings."""
+    processor = model.processor
     commands = list(dataset.episodes["task"])
     robot = _robot(dataset, model, _plain_prompts(dataset, processor, commands))
     rows = np.concatenate([np.full(len(dataset.rows(e)), held[e]) for e in range(len(held))])
 
     def mixer(split: str, chosen: "NDArray[np.int64]") -> Mixer:
         part = _select(robot, chosen)
-        return Mixer(processor, settings.batch_size, 0.0, params.seed, part, split=split)
+        return Mixer(processor, settings.batch_size, 0.0, seed, part, split=split)
 
     return Splits(mixer("train", np.flatnonzero(~rows)), mixer("heldout", np.flatnonzero(rows)))
 
@@ -136,7 +147,8 @@ def mixed_data(
         dataset,
         model,
         [processor.robot_prompt(c) for c in robot_rows["command"]],
-        [processor.reasoning(text) for text in texts],
+        # Without any text there is no choice between thinking and acting to learn.
+        [processor.reasoning(text) for text in texts] if kept.any() else None,
     )
     if model.config.streams:
         assert key is not None
@@ -251,13 +263,15 @@ def train(
     *,
     resolved: dict[str, Any],
     inputs: Sequence[Path],
+    run: str | None = None,
 ) -> None:
-    """Run the loop and write models/<name> with metrics.json.
+    """Run the loop and write models/<name>, or the ablation's of a `run`, with metrics.json.
 
     Raises:
         UserError: there is nothing to train on.
     """
     assert data.train.robot is not None
+    folder, name = paths.model(name, run), paths.label(name, run)
     if not data.train.robot.prompts:
         raise UserError("no training frames", where=name, fix="record more demonstrations")
     rank = model.config.shape.lora_rank
@@ -272,12 +286,14 @@ def train(
     mark = checkpoints.fingerprint(resolved, inputs)
     both = data.train.questions is not None  # there are two losses to compare
     probe = conflict.probe(model) if both else None
-    run = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark), probe)
-    metrics = loop.fit(model, run, settings)
+    work = loop.Run(name, data.train, compute, heldout, checkpoints.folder(name, mark), probe)
+    metrics = loop.fit(model, work, settings)
     metrics["conflict"] = metrics.pop("probes", [])
     if adapters is not None:
         lora.merge(adapters)
-    folder = paths.model(name)
+    # Share of training frames that carry reasoning: what is left of it after pruning.
+    silent = model.processor.reasoning(None)
+    metrics["text_share"] = float(np.mean([a != silent for a in data.train.robot.answers]))
     if sharding.rank():
         return  # process 0 writes
     with files.replacing(folder) as out:

@@ -15,6 +15,7 @@ student: `ask` says it on the fly, `training.lessons` looks it up.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -39,6 +40,10 @@ class Recipe:
     rule: Rule  # which frames keep their reasoning: a rule of pruning.prune.keep_mask
     action_teacher: bool
     reasoning_teacher: bool
+    start: Literal["generalist", "specialist"] = "generalist"
+    text: bool = True  # whether it learns to reason
+    questions: bool = True  # whether multimodal data is mixed in; without, plain commands alone
+    streams: bool = False  # whether words and actions get weights of their own (models.experts)
 
 
 RECIPES: dict[Arm, Recipe] = {
@@ -51,6 +56,9 @@ RECIPES: dict[Arm, Recipe] = {
     "kinematic_only": Recipe("kinematic_only", True, True),
     "no_action_teacher": Recipe("both", False, True),
     "no_reasoning_teacher": Recipe("both", True, False),
+    "specialist_ft": Recipe("none", False, False, start="specialist", text=False, questions=False),
+    "qa_only": Recipe("none", False, False, start="specialist", text=False),
+    "decoupled": Recipe("both", True, True, start="specialist", streams=True),
 }
 
 

@@ -10,11 +10,10 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from smoke_tree import api, latest
 
 from dualvla import config, stack, workspace
 from dualvla.store import client, versions
@@ -27,59 +26,10 @@ PICTURE = "docs/pictures/prefect-run.png"
 UNCHANGED_SECONDS = 15  # of `make retrain` on an idle machine with the servers up
 
 
-@dataclass(frozen=True)
-class Tree:
-    """A copy of the repository."""
-
-    root: Path
-
-    def retrain(self) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dualvla.cli", "retrain", "--profile", "smoke"]
-        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, check=False)
-
-    @property
-    def folder(self) -> Path:
-        return self.root / workspace.WORKSPACES / "smoke"
-
-
-def api(root: Path, path: str, body: object | None = None):
-    url = f"{stack.environment(root)['PREFECT_API_URL']}{path}"
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as response:
-        return json.loads(response.read())
-
-
-def latest(tree: Tree) -> tuple[dict, dict[str, dict]]:
-    wanted = {"sort": "START_TIME_DESC", "limit": 1}
-    flow = api(tree.root, "/flow_runs/filter", wanted)[0]
-    tasks = api(tree.root, "/task_runs/filter", {"flow_runs": {"id": {"any_": [flow["id"]]}}})
-    return flow, {task["name"]: task for task in tasks}
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory, free_ports):
-    root = tmp_path_factory.mktemp("smoke") / "tree"
-    for path in workspace.tree_files(ROOT):
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / path, root / path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(stack.PORT_BASE, str(free_ports()))
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_URL"):
-            patch.delenv(name, raising=False)
-        # A copy has no git; without this DVC would look for one above the temporary folder.
-        settings = (root / ".dvc" / "config").read_text()
-        (root / ".dvc" / "config").write_text(
-            settings.replace("[core]", "[core]\n    no_scm = true")
-        )
-        yield Tree(root)
-        stack.down(root)
-
-
 @pytest.fixture(scope="module")
 def first(tree):
     before = tree_state(tree.root)
-    answer = tree.retrain()
+    answer = tree.run("retrain")
     assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-6000:]
     assert tree_state(tree.root) == before, "a profile changed the tree"
     return latest(tree)
@@ -137,7 +87,7 @@ def test_another_machine_restores_it_all_from_s3_without_running_a_stage(tree, f
 
 def test_the_next_run_is_all_cached_and_quick(tree, first):
     start = time.monotonic()
-    answer = tree.retrain()
+    answer = tree.run("retrain")
     seconds = time.monotonic() - start
     assert answer.returncode == 0, answer.stderr[-3000:]
     _, tasks = latest(tree)

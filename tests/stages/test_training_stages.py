@@ -301,3 +301,38 @@ def test_answers_of_another_teacher_are_refused(with_generalist):
     for path in (with_generalist / ".cache/teachers").rglob("*.safetensors"):
         save_file(load_file(path), path, metadata={"teacher": "another"})
     refused(with_generalist, "these answers are another teacher's", "distill", "--arm", "dualvla")
+
+
+def trained_in(folder: Path, run_name: str, model: str) -> dict:
+    """What a run's model says of its making."""
+    where = folder / "ablation/models" / run_name / model
+    return files.read_json(where / "metrics.json") | files.read_json(where / "params.json")
+
+
+def test_a_run_of_the_ablation_with_the_main_seed_and_budget_is_the_main_run(trained):
+    run(trained, "generalist")
+    run(trained, "generalist", "--run", "short-0")
+    name = "generalist/model.safetensors"
+    again = files.sha256(trained / "ablation/models/short-0" / name)
+    assert again == files.sha256(trained / "models" / name)
+
+
+def test_arms_of_a_run_start_where_they_should_and_end_at_equal_steps(trained):
+    run(trained, "generalist", "--run", "long-1")
+    for arm in ("base_ft", "specialist_ft", "qa_only"):
+        run(trained, "distill", "--arm", arm, "--run", "long-1")
+    made = {name: trained_in(trained, "long-1", name) for name in ("generalist", "base_ft")}
+    controls = {name: trained_in(trained, "long-1", name) for name in ("specialist_ft", "qa_only")}
+    total = made["generalist"]["steps"] + made["base_ft"]["steps"]
+    assert total == 3 * 2 * SMALL["steps"]
+    assert {control["steps"] for control in controls.values()} == {total}
+    assert {one["seed"] for one in (made | controls).values()} == {1}
+    assert made["base_ft"]["text_share"] > 0
+    assert {control["text_share"] for control in controls.values()} == {0}
+    # Only questions carry a language loss without text, and specialist_ft has none of them.
+    assert controls["specialist_ft"]["heldout"]["language"] == 0
+    assert controls["qa_only"]["heldout"]["language"] > 0
+
+
+def test_an_unknown_run_is_refused(workspace):
+    refused(workspace, "no run tall-0", "generalist", "--run", "tall-0")

@@ -1,0 +1,28 @@
+"""Ablate: every stage of ablation/dvc.yaml, and what lies before them, as Prefect tasks."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import running
+from tasks.run import ABLATE
+
+
+@flow(
+    name=ABLATE.name,
+    flow_run_name=running.run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=running.THREADS),
+)
+def ablate(root: str = ".", profile: str | None = None, checked: bool = False) -> State:
+    """Train and evaluate all arms under all budgets and seeds; push, publish and show the report.
+
+    Args:
+        root: the project's folder.
+        profile: overlay of params/; None is params.yaml as it is.
+        checked: the preflight checks were made just now.
+    """
+    return running.bring_up_to_date(ABLATE, root, profile, checked)
+
+
+if __name__ == "__main__":
+    running.enter(ablate, __doc__)

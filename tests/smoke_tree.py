@@ -1,0 +1,40 @@
+"""A copy of the repository in which a flow runs on the smoke profile with servers of its own."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from dualvla import stack, workspace
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A copy of the repository."""
+
+    root: Path
+
+    def run(self, flow: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dualvla.cli", flow, "--profile", "smoke"]
+        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, check=False)
+
+    @property
+    def folder(self) -> Path:
+        return self.root / workspace.WORKSPACES / "smoke"
+
+
+def api(root: Path, path: str, body: object | None = None):
+    url = f"{stack.environment(root)['PREFECT_API_URL']}{path}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.loads(response.read())
+
+
+def latest(tree: Tree) -> tuple[dict, dict[str, dict]]:
+    wanted = {"sort": "START_TIME_DESC", "limit": 1}
+    flow = api(tree.root, "/flow_runs/filter", wanted)[0]
+    tasks = api(tree.root, "/task_runs/filter", {"flow_runs": {"id": {"any_": [flow["id"]]}}})
+    return flow, {task["name"]: task for task in tasks}
