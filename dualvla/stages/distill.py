@@ -39,10 +39,8 @@ def main(params: Params, arm: str, run: str | None = None) -> None:
     recipe = teachers.RECIPES[arm]  # type: ignore[index]
     settings = schedule(params, recipe)
     start = paths.model(recipe.start, run)
-    sources = {
-        "action": paths.model("specialist"),
-        "reasoning": reasoning_teacher(params, recipe, run),
-    }
+    speaker = reasoning_teacher(params, recipe, run)
+    sources = {"action": paths.model("specialist"), "reasoning": speaker}
     inputs = [*DATA, paths.PRUNED, start, *sources.values()]
     require_run(arm, inputs)
     if recipe.action_teacher:

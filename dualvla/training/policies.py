@@ -19,6 +19,7 @@ from dualvla.models.features import encode_images
 from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Processor
 from dualvla.training import (
+    calibration,
     checkpoints,
     conflict,
     environment,
@@ -296,6 +297,10 @@ def train(
     metrics["text_share"] = float(np.mean([a != silent for a in data.train.robot.answers]))
     if sharding.rank():
         return  # process 0 writes
+    if model.config.reasons:
+        with loop.autocast():
+            found = calibration.offsets(model, map(sharding.placed, heldout()))
+        model.config = dataclasses.replace(model.config, offsets=found)
     with files.replacing(folder) as out:
         out.mkdir(parents=True)
         model.write(out, resolved=resolved, environment=environment.fingerprint())

@@ -122,7 +122,7 @@ def share(batch: Any) -> Any:
         UserError: fewer rows than processes.
     """
     if world() == 1:
-        return _placed(batch)
+        return placed(batch)
     rows = len(_first(batch))
     if rows < world():
         what = f"a batch of {rows} rows for {world()} processes"
@@ -157,13 +157,14 @@ def _mapped(value: Any, function: Any) -> Any:
     return value
 
 
-def _placed(batch: Any) -> Any:
+def placed(batch: Any) -> Any:
+    """A batch where this process computes."""
     where = device()
     return batch if where.type == "cpu" else _mapped(batch, lambda tensor: tensor.to(where))
 
 
 def _chosen(batch: Any, rows: dict[int, Tensor]) -> Any:
-    part = _placed(_mapped(batch, lambda tensor: tensor[rows[len(tensor)]]))
+    part = placed(_mapped(batch, lambda tensor: tensor[rows[len(tensor)]]))
     if not hasattr(batch, "robots"):
         return part
     return dataclasses.replace(part, robots=len(rows[batch.robots]))
