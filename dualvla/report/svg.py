@@ -26,6 +26,7 @@ COLOURS = {
     "no_reasoning_teacher": "--c-olive",
     "specialist_ft": "--c-slate",
     "qa_only": "--c-lime",
+    "decoupled": "--c-indigo",
     "base_vlm": "--c-teal",
 }
 
@@ -52,6 +53,7 @@ VARIABLES = {
     "--c-olive": ("#7c8524", "#b9c258"),
     "--c-slate": ("#4a5568", "#c5cdda"),
     "--c-lime": ("#5f9a1c", "#a3d65c"),
+    "--c-indigo": ("#3c2fb3", "#a79bff"),
 }
 
 
