@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from dualvla import config, files
 from dualvla.data import conversations, lerobot
 from dualvla.data import mixture as mixtures
+from dualvla.models import policy
 from dualvla.stages import annotate
 
 pytestmark = pytest.mark.slow
@@ -332,6 +333,17 @@ def test_arms_of_a_run_start_where_they_should_and_end_at_equal_steps(trained):
     # Only questions carry a language loss without text, and specialist_ft has none of them.
     assert controls["specialist_ft"]["heldout"]["language"] == 0
     assert controls["qa_only"]["heldout"]["language"] > 0
+
+
+def test_two_streams_start_from_specialist_and_base_model_and_are_calibrated(trained):
+    run(trained, "distill", "--arm", "decoupled")
+    model = policy.load(trained / "models/decoupled")
+    assert model.config.streams
+    assert model.config.reasons
+    assert len(model.config.commands) > 0
+    made = files.read_json(trained / "models/decoupled/metrics.json")
+    assert made["steps"] == 2 * SMALL["steps"]
+    assert {"kd_velocity", "kd_language"} <= made["heldout"].keys()
 
 
 def test_an_unknown_run_is_refused(workspace):
