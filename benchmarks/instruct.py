@@ -1,6 +1,7 @@
 """How often the scripted expert, without noise, solves the instruct starts; how they look.
 
-Usage: python benchmarks/instruct.py [--assets generated] [--tasks carrot] [--every 1] [--sheet docs/pictures/x.jpg]
+Usage: python benchmarks/instruct.py [--assets generated] [--tasks carrot] [--every 1]
+           [--sheet docs/pictures/x.jpg]
 
 The expert is told which thing is meant, so a failure is the fault of a start: something in the way.
 """
