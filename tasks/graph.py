@@ -55,8 +55,9 @@ def changed(folder: Path, graph: Upstreams, pipeline: str = MAIN) -> dict[str, l
     """Stages that are out of date, each with DVC's reasons, and all that depend on them."""
     from dvc.repo import Repo
 
+    target = str(folder.resolve() / pipeline)  # a relative one is looked for where we are
     with Repo(str(folder)) as repo:
-        status: Mapping[str, list[Any]] = repo.status(targets=[pipeline], with_deps=True)
+        status: Mapping[str, list[Any]] = repo.status(targets=[target], with_deps=True)
     found = {name.rsplit(":", 1)[-1]: _reasons(entries) for name, entries in status.items()}
     for name, upstreams in graph.items():
         late = [up for up in upstreams if up in found]
