@@ -28,7 +28,8 @@ def read(folder: Path, pipeline: str = MAIN) -> Upstreams:
 
     with Repo(str(folder)) as repo:
         # Reading the other file too would cost the nightly run seconds for nothing.
-        index = Index.from_file(repo, MAIN) if pipeline == MAIN else repo.index
+        main = str(folder.resolve() / MAIN)  # a relative one is looked for where we are
+        index = Index.from_file(repo, main) if pipeline == MAIN else repo.index
         graph = index.graph
         position = {stage.name: number for number, stage in enumerate(index.stages)}
         todo = [stage for stage in graph if stage.path_in_repo == pipeline]
@@ -55,7 +56,7 @@ def changed(folder: Path, graph: Upstreams, pipeline: str = MAIN) -> dict[str, l
     """Stages that are out of date, each with DVC's reasons, and all that depend on them."""
     from dvc.repo import Repo
 
-    target = str(folder.resolve() / pipeline)  # a relative one is looked for where we are
+    target = str(folder.resolve() / pipeline)  # as above
     with Repo(str(folder)) as repo:
         status: Mapping[str, list[Any]] = repo.status(targets=[target], with_deps=True)
     found = {name.rsplit(":", 1)[-1]: _reasons(entries) for name, entries in status.items()}
