@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
 from multiprocessing import get_context
 from typing import Literal
 
@@ -65,8 +64,10 @@ def render(params: Params, wanted: Sequence[tuple[Split, int]]) -> Iterator[Scen
     assets.activate(params.simulation.assets)  # builds the pack once, before the workers need it
     workers = min(params.simulation.workers, max(1, len(wanted) // 8))
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start) as pool:
-        yield from pool.map(partial(_work, params), wanted, chunksize=4)
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start, initargs=(params,)
+    ) as pool:
+        yield from pool.map(_work, wanted, chunksize=4)
 
 
 class Renderer:
@@ -109,16 +110,14 @@ def encode(image: ImageArray) -> bytes:
     return buffer.getvalue()
 
 
-def _start() -> None:
+_renderers: list[Renderer] = []  # of a worker: the one
+
+
+def _start(params: Params) -> None:
     """Prepare a worker: one rendering thread each, or the workers fight for the cores."""
     os.environ.setdefault("LP_NUM_THREADS", "1")
+    _renderers.append(Renderer(params))
 
 
-@cache
-def _renderer(params: Params) -> Renderer:
-    """The worker's renderer, made for its first scene."""
-    return Renderer(params)
-
-
-def _work(params: Params, wanted: tuple[Split, int]) -> Scene:
-    return _renderer(params).scene(*wanted)
+def _work(wanted: tuple[Split, int]) -> Scene:
+    return _renderers[0].scene(*wanted)
