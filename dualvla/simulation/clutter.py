@@ -22,8 +22,6 @@ from dualvla.simulation.camera import Camera
 Array = NDArray[np.float64]
 
 FINGERS = 0.045  # least room around the source, an open finger's width
-# An eggplant comes to rest beside where it was dropped, and is turned by the fingers.
-MORE_FINGERS = {"eggplant": 0.06}
 RELEASE = 0.03  # around the target
 ROOM = 0.02  # between distractors
 TRIES = 60  # places tried for a thing
@@ -172,7 +170,7 @@ def spare(placed: Placed, name: str, places: Array, turns: Array) -> Array:
     Returns:
         (n, things placed); negative where there is no room.
     """
-    rooms = [MORE_FINGERS.get(placed.names[0], FINGERS), RELEASE, *[ROOM] * (len(placed.names) - 2)]
+    rooms = [FINGERS, RELEASE, *[ROOM] * (len(placed.names) - 2)]
     discs = _discs(name, places, turns)
     gaps = []
     for other, place, turn in zip(*vars(placed).values(), strict=True):
