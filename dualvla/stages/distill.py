@@ -70,12 +70,14 @@ def main(params: Params, arm: str, run: str | None = None) -> None:
 
 
 def schedule(params: Params, recipe: "Recipe") -> Distill:
-    """How long and how fast an arm trains."""
+    """How long and how fast an arm trains, and what its teachers weigh."""
+    own = {} if recipe.weight is None else {"weight": recipe.weight}
     if recipe.start == "generalist":
-        return params.distill
+        return params.distill.model_copy(update=own)
     first = params.generalist
     same = {name: getattr(first, name) for name in ("learning_rate", "batch_size", "warmup")}
-    return params.distill.model_copy(update=same | {"steps": first.steps + params.distill.steps})
+    total = {"steps": first.steps + params.distill.steps}
+    return params.distill.model_copy(update=same | total | own)
 
 
 def reasoning_teacher(params: Params, recipe: "Recipe", run: str | None) -> Path:

@@ -44,6 +44,7 @@ class Recipe:
     text: bool = True  # whether it learns to reason
     questions: bool = True  # whether multimodal data is mixed in; without, plain commands alone
     streams: bool = False  # whether words and actions get weights of their own (models.experts)
+    weight: float | None = None  # lambda, where it is not the parameters'
 
 
 RECIPES: dict[Arm, Recipe] = {
@@ -58,7 +59,7 @@ RECIPES: dict[Arm, Recipe] = {
     "no_reasoning_teacher": Recipe("both", True, False),
     "specialist_ft": Recipe("none", False, False, start="specialist", text=False, questions=False),
     "qa_only": Recipe("none", False, False, start="specialist", text=False),
-    "decoupled": Recipe("both", True, True, start="specialist", streams=True),
+    "decoupled": Recipe("both", True, True, start="specialist", streams=True, weight=1.0),
 }
 
 
