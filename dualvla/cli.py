@@ -81,7 +81,7 @@ def status(profile: Profile = None) -> None:
     if not (plan.folder / "dvc.yaml").is_file():
         typer.echo(f"profile {plan.profile} has not run yet")
         return
-    raise typer.Exit(_child(plan, [sys.executable, "-m", "dvc", "status"]))
+    raise typer.Exit(_child(plan, [sys.executable, "-m", "dvc", "status", "dvc.yaml"]))
 
 
 @app.command()
