@@ -50,8 +50,9 @@ def generalist(model):
 def distillation(model):
     """And both teachers'."""
     specialist, reasoner = (policy(seed).requires_grad_(False) for seed in (1, 2))
-    recipe, settings = teachers.RECIPES["dualvla"], config.load().distill
-    return policies.objective(model, 1.0, (settings, recipe, specialist, reasoner))
+    pair, settings = teachers.Pair(specialist, reasoner), config.load().distill
+    teach = lambda batch: teachers.ask(pair, batch, settings.targets)  # noqa: E731
+    return policies.objective(model, 1.0, (settings, teach))
 
 
 OBJECTIVES = {"generalist": generalist, "distillation": distillation}
@@ -83,7 +84,7 @@ def main(out: Path) -> None:
     for name, (model, metrics) in made.items():
         if not sharding.rank():
             files.write_json(out / f"{name}.json", metrics | {"processes": sharding.world()})
-            state = {k: v.detach().clone() for k, v in model.named_parameters()}
+            state = {k: v.detach().clone() for k, v in model.state_dict().items()}
             save_file(state, out / f"{name}.safetensors")
 
 
