@@ -96,7 +96,7 @@ def test_the_next_run_is_all_cached_and_quick(tree, first):
     _, tasks = latest(tree)
     assert {tasks[name]["state_name"] for name in graph.read(tree.folder)} == {"Cached"}
     status = subprocess.run(
-        [sys.executable, "-m", "dvc", "status"],
+        [sys.executable, "-m", "dvc", "status", "dvc.yaml"],
         cwd=tree.folder,
         capture_output=True,
         text=True,
