@@ -51,7 +51,10 @@ def distillation(model):
     """And both teachers'."""
     specialist, reasoner = (policy(seed).requires_grad_(False) for seed in (1, 2))
     pair, settings = teachers.Pair(specialist, reasoner), config.load().distill
-    teach = lambda batch: teachers.ask(pair, batch, settings.targets)  # noqa: E731
+
+    def teach(batch):
+        return teachers.ask(pair, batch, settings.targets)
+
     return policies.objective(model, 1.0, (settings, teach))
 
 

@@ -53,7 +53,7 @@ def main(params: Params, arm: str, run: str | None = None) -> None:
     if recipe.streams:
         decouple(model)
     pair, marks = ask_for(params, recipe, model, sources, [*DATA, start])
-    splits = data(params, recipe, arm, model)
+    splits = data(params, recipe, settings, arm, model)
     teach = policies.teaching(settings, pair, splits, marks)
     del pair  # looked-up answers need no teacher beside the student
     sections = ("seed", "threads", "model", "generalist", "distill", "mix", "prune")
@@ -99,7 +99,9 @@ def decouple(model: "VlaPolicy") -> None:
     )
 
 
-def data(params: Params, recipe: "Recipe", arm: str, model: "VlaPolicy") -> "Splits":
+def data(
+    params: Params, recipe: "Recipe", settings: Distill, arm: str, model: "VlaPolicy"
+) -> "Splits":
     """What an arm is trained on.
 
     Raises:
@@ -113,7 +115,6 @@ def data(params: Params, recipe: "Recipe", arm: str, model: "VlaPolicy") -> "Spl
     from dualvla.pruning import prune
     from dualvla.training import policies
 
-    settings = schedule(params, recipe)
     if not recipe.questions:
         dataset = lerobot.open_dataset(paths.ANNOTATED)
         held = mixtures.held_out(len(dataset.episodes), params.mix.heldout_share, params.seed)

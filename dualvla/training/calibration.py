@@ -40,17 +40,20 @@ def offsets(model: VlaPolicy, batches: Iterable[Batch]) -> tuple[float, float]:
             odds[kind].append(logits[:, think] - logits[:, act])
             wanted[kind].append(outputs.tokens[chosen] == think)
     first, second = (
-        _threshold(torch.cat(o), torch.cat(w)) if o else 0.0
+        threshold(torch.cat(o), torch.cat(w)) if o else 0.0
         for o, w in zip(odds, wanted, strict=True)
     )
     progress.log(f"thinks above log odds {first:.2f}, {second:.2f} with a text in force")
     return first, second
 
 
-def _threshold(odds: torch.Tensor, wanted: torch.Tensor) -> float:
-    """The offset that as many of `odds` (M,) exceed as are `wanted` (M,)."""
-    count = int(wanted.sum())
-    if count in (0, len(odds)):
+def threshold(odds: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The offset that as many of `odds` (M,) exceed as are `wanted` (M,) bool; 0 if M is 0."""
+    if not len(odds):
         return 0.0
-    ordered = odds.float().sort(descending=True).values
-    return float((ordered[count - 1] + ordered[count]) / 2)
+    count = int(wanted.sum())
+    # Floats in double precision, so that the middle of two neighbours lies between them.
+    ordered = odds.double().sort(descending=True).values
+    above = ordered[count - 1] if count else ordered[0] + 1
+    below = ordered[count] if count < len(odds) else ordered[-1] - 1
+    return float((above + below) / 2)
