@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_policy import TEXTS, params, statistics
+from tiny_policy import TEXTS, params, pictures, statistics
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
 from dualvla import conventions
 from dualvla.models import pretrained
+from dualvla.models.acting import encode
 from dualvla.models.policy import PolicyConfig, VlaPolicy
+from dualvla.training import samples
 
+COMMANDS = ["put", "put the carrot on the plate now"]
 CHAT = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SMOL = [*CHAT, "<fake_token_around_image>", "<global-img>", "<image>", "<end_of_utterance>"]
 QWEN = [*CHAT, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
@@ -208,3 +211,17 @@ def policy(folder: Path, family: str) -> VlaPolicy:
     torch.manual_seed(0)
     settings = PolicyConfig(params().model, statistics(), conventions.WIDOWX_SIMULATION, True)
     return VlaPolicy(vlm, processor, settings).eval()
+
+
+def batches(model):
+    """Two frames with a text, as a function of the step."""
+    processor, chunk = model.processor, model.config.shape.chunk
+    robot = samples.RobotSamples(
+        encoded=encode(model, pictures(2)).detach(),
+        actions=torch.zeros(2, chunk, 7),
+        state=torch.zeros(2, 7),
+        prompts=[processor.robot_prompt(c) for c in COMMANDS],
+        answers=[processor.reasoning("move: down")] * 2,
+        labelled=True,
+    )
+    return samples.Mixer(processor, 2, 0.0, 0, robot)

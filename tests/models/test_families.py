@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from family_models import FAMILIES, SIZES, build, policy, tokenizer
+from family_models import COMMANDS, FAMILIES, SIZES, batches, build, policy, tokenizer
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_policy import params, pictures, statistics
@@ -22,10 +22,8 @@ from dualvla.models.acting import ModelPolicy, encode
 from dualvla.models.features import encode_images
 from dualvla.models.policy import PolicyConfig, VlaPolicy
 from dualvla.models.processing import Processor, Sequences
-from dualvla.training import loop, samples
+from dualvla.training import loop
 from dualvla.training import policies as training
-
-COMMANDS = ["put", "put the carrot on the plate now"]
 
 
 @pytest.fixture(params=FAMILIES)
@@ -114,20 +112,6 @@ def test_two_steps_move_what_is_trained_and_nothing_else(model, tmp_path):
     assert frozen
     assert not frozen & moved
     assert {n for n, p in model.named_parameters() if p.ndim > 1} - frozen <= moved
-
-
-def batches(model):
-    """Two frames with a text, as a function of the step."""
-    processor, chunk = model.processor, model.config.shape.chunk
-    robot = samples.RobotSamples(
-        encoded=encode(model, pictures(2)).detach(),
-        actions=torch.zeros(2, chunk, 7),
-        state=torch.zeros(2, 7),
-        prompts=[processor.robot_prompt(c) for c in COMMANDS],
-        answers=[processor.reasoning("move: down")] * 2,
-        labelled=True,
-    )
-    return samples.Mixer(processor, 2, 0.0, 0, robot)
 
 
 @pytest.mark.parametrize("reason", ["always", "never"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny_policy
 import torch
-from family_models import FAMILIES
+from family_models import COMMANDS, FAMILIES, batches
 from family_models import policy as family_policy
 from tiny_policy import params, pictures
 
@@ -13,10 +13,8 @@ from dualvla.interface import Observation
 from dualvla.models import families, lora
 from dualvla.models import policy as policies
 from dualvla.models.acting import ModelPolicy, encode
-from dualvla.training import loop, samples
+from dualvla.training import loop
 from dualvla.training import policies as training
-
-COMMANDS = ["put", "put the carrot on the plate now"]
 
 
 @pytest.fixture(params=["tiny", *FAMILIES])
@@ -24,19 +22,6 @@ def model(request, tmp_path):
     if request.param == "tiny":
         return tiny_policy.policy()
     return family_policy(tmp_path, request.param)
-
-
-def batches(model):
-    processor, chunk = model.processor, model.config.shape.chunk
-    robot = samples.RobotSamples(
-        encoded=encode(model, pictures(2)).detach(),
-        actions=torch.zeros(2, chunk, 7),
-        state=torch.zeros(2, 7),
-        prompts=[processor.robot_prompt(c) for c in COMMANDS],
-        answers=[processor.reasoning("move: down")] * 2,
-        labelled=True,
-    )
-    return samples.Mixer(processor, 2, 0.0, 0, robot)
 
 
 def fit(model, folder, steps=2, stop_at=None):
