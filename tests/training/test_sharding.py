@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ def launch_config(folder: Path, name: str) -> Path:
 def two(request, tmp_path_factory):
     """What two processes wrote, started as a stage is; whole models or shards of one."""
     out = tmp_path_factory.mktemp("two")
-    command = ["accelerate", "launch", "--config_file", launch_config(out, request.param)]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+    command = [*launcher, "--config_file", launch_config(out, request.param)]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [*command, "-m", "sharded_runs", out],
