@@ -86,6 +86,6 @@ def test_a_wrong_text_carries_no_language_loss():
 
 
 def test_frames_without_their_text_are_taught_too():
-    model, plain, both = objectives("both_inputs")
+    _, plain, both = objectives("both_inputs")
     batch = mixer()(0)
     assert both(batch)["loss"].item() > plain(batch)["loss"].item()
