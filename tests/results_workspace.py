@@ -226,6 +226,7 @@ def _events() -> dict:
     methods = {
         name: {"matched": k, "found": 140, "true": 132}
         | {"precision": k / 140, "recall": k / 132, "f1": 2 * k / 272}
+        | {"low": 2 * k / 272 - 0.05, "high": 2 * k / 272 + 0.05}
         for name, k in found.items()
     }
     head = {"schema": 1, "scene_layer": "learned", "tolerance": 1, "training_episodes": [0, 3]}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dualvla.conventions import ENVIRONMENT_STATE_NAMES
 
+RESAMPLES = 10_000
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
@@ -103,14 +104,16 @@ def figures(true: Sequence[Mask], found: Sequence[Mask], tolerance: int) -> dict
 
     Returns:
         `matched`, `found`, `true`, and `precision`, `recall`, `f1` in [0, 1]; a share of nothing is
-        None.
+        None. `low` and `high` bound f1: 95 % percentiles of a bootstrap over episodes.
     """
-    pairs = [
-        len(matches(np.flatnonzero(a), np.flatnonzero(b), tolerance))
-        for a, b in zip(true, found, strict=True)
-    ]
-    matched = sum(pairs)
-    count_true, count_found = (int(sum(mask.sum() for mask in part)) for part in (true, found))
+    counts = np.array(
+        [
+            (len(matches(np.flatnonzero(a), np.flatnonzero(b), tolerance)), b.sum(), a.sum())
+            for a, b in zip(true, found, strict=True)
+        ]
+    ).reshape(-1, 3)
+    matched, count_found, count_true = counts.sum(0).tolist()
+    low, high = _f1_interval(counts)
 
     def share(part: int, whole: int) -> float | None:
         return part / whole if whole else None
@@ -122,7 +125,23 @@ def figures(true: Sequence[Mask], found: Sequence[Mask], tolerance: int) -> dict
         "precision": share(matched, count_found),
         "recall": share(matched, count_true),
         "f1": share(2 * matched, count_found + count_true),
+        "low": low,
+        "high": high,
     }
+
+
+def _f1_interval(counts: NDArray[np.integer]) -> tuple[float, float]:
+    """Bounds of f1 from each episode's matched, found and true; (0, 1) where nothing is known."""
+    episodes = len(counts)
+    if not counts[:, 1:].sum():
+        return 0.0, 1.0
+    draws = np.random.default_rng(0).multinomial(
+        episodes, np.full(episodes, 1 / episodes), RESAMPLES
+    )
+    matched, found, true = (draws @ counts).T
+    known = found + true > 0
+    low, high = np.quantile(2 * matched[known] / (found + true)[known], [0.025, 0.975])
+    return float(low), float(high)
 
 
 def table(labels: Labels, found: Mapping[str, Sequence[Mask]], tolerance: int) -> dict[str, Any]:

@@ -80,9 +80,20 @@ def test_figures_count_what_was_matched_over_all_episodes():
     assert near["f1"] == pytest.approx(2 / 3)
 
 
+def test_the_interval_of_f1_is_of_whole_episodes():
+    good, bad = (mask("..|."), mask("..|.")), (mask("..|."), mask("|..."))
+    mixed = boundaries.figures(*zip(*([good, bad] * 20), strict=True), 0)
+    assert 0.3 < mixed["low"] < mixed["f1"] == 0.5 < mixed["high"] < 0.7
+    alike = boundaries.figures(*zip(*([good] * 20), strict=True), 0)
+    assert alike["low"] == alike["high"] == 1
+    many = boundaries.figures(*zip(*([good, bad] * 200), strict=True), 0)
+    assert many["high"] - many["low"] < (mixed["high"] - mixed["low"]) / 2
+
+
 def test_figures_of_nothing_are_none_and_not_an_error():
     nothing = boundaries.figures([], [], 1)
     assert nothing["precision"] is nothing["recall"] is nothing["f1"] is None
+    assert (nothing["low"], nothing["high"]) == (0, 1)
     silent = boundaries.figures([mask("..|.")], [mask("....")], 1)
     assert (silent["precision"], silent["recall"], silent["f1"]) == (None, 0.0, 0.0)
 
