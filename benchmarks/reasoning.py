@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from run_times import hardware
 
 from dualvla import config, progress
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     params = config.load()
+    torch.set_num_threads(params.threads)
     first = {name: int(count) for name, count in (s.split(":") for s in given.starts)}
     rows = []
     for path in given.models:

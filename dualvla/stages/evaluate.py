@@ -23,11 +23,14 @@ def main(params: Params, model: str, run: str | None = None) -> None:
     if not path.is_dir():
         raise UserError(f"no model {model}", where=str(path), fix="train it first: dvc repro")
 
+    import torch
+
     from dualvla.evaluation import simpler, videos
     from dualvla.models.acting import ModelPolicy
     from dualvla.simulation import rollouts
     from dualvla.simulation.environments import TASKS
 
+    torch.set_num_threads(params.threads)  # more would fight with the simulation for the cores
     evaluate, simulation = params.evaluate, params.simulation
     planned = simpler.plan(evaluate, simulation.tasks, params.seed)
     # A worker holds one task's scene: all starts of a task run in a row.
