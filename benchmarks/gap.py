@@ -1,7 +1,7 @@
 """Ways to close the gap to the specialist trained on, tried one by one on `dualvla`'s recipe.
 
 Usage: python benchmarks/gap.py [VARIANT ...] [--run short-0] [--starts validation:24]
-           [--noise 0 1] [--against FOLDER ...] [--json FILE] > docs/benchmarks/gap.md
+           [--tasks carrot ...] [--noise 0 1] [--against FOLDER ...] [--json FILE] > docs/benchmarks/gap.md
 
 Run it in a workspace's folder, after the ablation's generalist of that run. Every variant starts
 from that generalist, sees the same batches for as many steps, and meets the same validation starts,
@@ -296,12 +296,16 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--run", default="short-0")
     parser.add_argument("--starts", nargs="+", default=["validation:24"])
+    parser.add_argument("--tasks", nargs="+", help="default: all")
     parser.add_argument("--noise", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--against", nargs="*", default=[], type=Path)
     parser.add_argument("--questions", type=int, default=600)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     params = runs.resolve(config.load(), given.run)
+    if given.tasks:
+        simulation = params.simulation.model_copy(update={"tasks": tuple(given.tasks)})
+        params = params.model_copy(update={"simulation": simulation})
     torch.set_num_threads(params.threads)
     starts = {name: int(count) for name, count in (s.split(":") for s in given.starts)}
     rows: list[dict] = []
