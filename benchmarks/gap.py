@@ -1,7 +1,8 @@
 """Ways to close the gap to the specialist trained on, tried one by one on `dualvla`'s recipe.
 
 Usage: python benchmarks/gap.py [VARIANT ...] [--run short-0] [--starts validation:24]
-           [--tasks carrot ...] [--noise 0 1] [--against FOLDER ...] [--json FILE] > docs/benchmarks/gap.md
+           [--tasks carrot ...] [--noise 0 1] [--against FOLDER ...] [--json FILE]
+           > docs/benchmarks/gap.md
 
 Run it in a workspace's folder, after the ablation's generalist of that run. Every variant starts
 from that generalist, sees the same batches for as many steps, and meets the same validation starts,
@@ -293,7 +294,9 @@ def page(rows: list[dict], params: Params, argv: str) -> str:
 def main() -> None:
     """Train what is missing, evaluate, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument(
+        "variants", nargs="*", metavar="VARIANT", help=f"default: all of {', '.join(VARIANTS)}"
+    )
     parser.add_argument("--run", default="short-0")
     parser.add_argument("--starts", nargs="+", default=["validation:24"])
     parser.add_argument("--tasks", nargs="+", help="default: all")
@@ -309,7 +312,10 @@ def main() -> None:
     torch.set_num_threads(params.threads)
     starts = {name: int(count) for name, count in (s.split(":") for s in given.starts)}
     rows: list[dict] = []
-    for path in [*(train(name, params, given.run) for name in given.variants), *given.against]:
+    for path in [
+        *(train(name, params, given.run) for name in given.variants or VARIANTS),
+        *given.against,
+    ]:
         episodes = act(path, params, starts, given.noise)
         rows.append(row(path, episodes, ask(path, given.questions), params.evaluate.success_mode))
         if given.json:
