@@ -37,6 +37,7 @@ class _Episode:
     written: list[int] = field(default_factory=list)  # tokens of `text`, the next one's draft
     prompt: list[int] = field(default_factory=list)
     words: generation.Prefix | None = None  # of two streams: the text in force
+    urged: bool = True  # whether it preferred to write at the last decision
 
 
 class ModelPolicy:
@@ -186,7 +187,12 @@ class ModelPolicy:
         told = self._told(episode)
         if told is not None:
             return told
-        return bool(prefers_text(self.model, logits, held=episode.words is not None))
+        held = episode.words is not None
+        urged, before = bool(prefers_text(self.model, logits, held=held)), episode.urged
+        episode.urged = urged
+        # A text in force is written anew where the wish to do so arises, not while it lasts: an
+        # event is a change, and a policy unsure of all it sees would write the same at each step.
+        return urged and not (held and before)
 
     def _told(self, episode: _Episode) -> bool | None:
         """Whether to think, or None where the model is asked."""

@@ -106,6 +106,18 @@ def test_a_text_stays_in_force_until_it_is_no_longer_believed(tmp_path):
     assert len({d.text for d in decisions}) == 1
 
 
+def test_a_text_in_force_is_written_anew_where_the_wish_arises_not_while_it_lasts(
+    tmp_path, monkeypatch
+):
+    wishes = iter([True, False, True, True, False, False, True])
+    monkeypatch.setattr(acting, "prefers_text", lambda *_, **__: next(wishes))
+    model = deciding(tmp_path, "auto")
+    model.reset(0, COMMAND, seed=0)
+    # The first decision is not asked; a wish that has lasted since then is none.
+    wrote = [model.act([0], [seen(i % 3)])[0].tokens > 1 for i in range(8)]
+    assert wrote == [True, False, False, True, False, False, False, True]
+
+
 def test_a_plain_command_keeps_no_text(tmp_path):
     model = deciding(tmp_path, "auto", offsets=(ALWAYS, NEVER), commands=(COMMAND,))
     model.reset(0, COMMAND, seed=0)
