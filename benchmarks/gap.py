@@ -27,8 +27,8 @@ from torch import Tensor
 from dualvla import config, paths, progress, runs
 from dualvla.config import Distill, Params
 from dualvla.data import conversations
-from dualvla.evaluation import simpler, statistics
-from dualvla.models import acting, policy
+from dualvla.evaluation import acting, simpler, statistics
+from dualvla.models import inference, policy
 from dualvla.models.features import encode_images
 from dualvla.models.policy import VlaPolicy
 from dualvla.simulation import rollouts
@@ -231,7 +231,7 @@ def ask(path: Path, limit: int) -> tuple[int, int]:
     wanted = {c.image: pictures[c.image] for c in asked}
     encoded = encode_images(loaded.vlm, loaded.processor, list(wanted.values()))
     row = {name: i for i, name in enumerate(wanted)}
-    given = acting.answer(
+    given = inference.answer(
         loaded.vlm,
         loaded.processor,
         encoded[[row[c.image] for c in asked]],

@@ -20,7 +20,7 @@ from run_times import hardware
 from dualvla import config, progress
 from dualvla.config import Evaluate, Params
 from dualvla.evaluation import simpler, statistics
-from dualvla.models.acting import ModelPolicy
+from dualvla.evaluation.acting import ModelPolicy
 from dualvla.simulation import rollouts
 
 MODES = ("never", "auto", "always", "every_n")

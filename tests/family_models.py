@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedToke
 
 from dualvla import conventions
 from dualvla.models import pretrained
-from dualvla.models.acting import encode
+from dualvla.models.inference import encode
 from dualvla.models.policy import PolicyConfig, VlaPolicy
 from dualvla.training import samples
 

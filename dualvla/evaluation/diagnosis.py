@@ -22,7 +22,7 @@ from dualvla.data import lerobot
 from dualvla.errors import UserError
 from dualvla.evaluation import statistics
 from dualvla.evaluation.speech import claims
-from dualvla.models import acting, experts, generation, policy, streams
+from dualvla.models import experts, generation, inference, policy, streams
 from dualvla.models.policy import VlaPolicy
 from dualvla.models.processing import Sequences
 from dualvla.training import loop, samples
@@ -75,7 +75,7 @@ def read(model: VlaPolicy, dataset: lerobot.Dataset, chosen: pd.DataFrame, seed:
         for row in rows
     ]
     with torch.inference_mode():
-        parts = [acting.encode(model, pictures[at : at + BATCH]) for at in _starts(rows)]
+        parts = [inference.encode(model, pictures[at : at + BATCH]) for at in _starts(rows)]
     return Frames(
         encoded=torch.cat(parts),
         state=samples.normalised_state(dataset.column(lerobot.STATE)[rows], stats),
@@ -99,7 +99,7 @@ def write(model: VlaPolicy, frames: Frames) -> tuple[list[str], NDArray[np.bool_
         if model.config.streams:
             asked = generation.start(vlm, processor, frames.encoded[part], prompts, acting=True)
             experts.set_route(vlm, False)
-        willing += acting.prefers_text(model, asked.logits).tolist()
+        willing += inference.prefers_text(model, asked.logits).tolist()
         every = torch.ones(len(prompts), dtype=torch.bool, device=prefix.mask.device)
         think = torch.full_like(every, processor.think_id, dtype=torch.long)
         generation.append(vlm, prefix, think, every)
@@ -122,7 +122,7 @@ def errors(
         part = slice(at, at + BATCH)
         sequences = _sequences(model, frames.prompts[part], texts[part])
         _, latents = model(frames.encoded[part], sequences, frames.encoded[part])
-        acted = acting.chunks(
+        acted = inference.chunks(
             model, frames.encoded[part], latents, frames.state[part], frames.noise[part]
         )
         missed = (acted.cpu() - frames.actions[part])[:, :execute]

@@ -17,8 +17,8 @@ def main(params: Params, model: str, run: str | None = None) -> None:
     from dualvla.data import conversations
     from dualvla.evaluation import statistics
     from dualvla.models import policy
-    from dualvla.models.acting import answer
     from dualvla.models.features import encode_images
+    from dualvla.models.inference import answer
 
     torch.set_num_threads(params.threads)
     asked = conversations.load(paths.MULTIMODAL, "heldout")[: params.benchmark.questions]

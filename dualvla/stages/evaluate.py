@@ -26,7 +26,7 @@ def main(params: Params, model: str, run: str | None = None) -> None:
     import torch
 
     from dualvla.evaluation import simpler, videos
-    from dualvla.models.acting import ModelPolicy
+    from dualvla.evaluation.acting import ModelPolicy
     from dualvla.simulation import rollouts
     from dualvla.simulation.environments import TASKS
 

@@ -16,8 +16,8 @@ from dualvla.config import Params
 from dualvla.data import conversations
 from dualvla.errors import UserError
 from dualvla.models import pretrained, vision, vlm
-from dualvla.models.acting import answer
 from dualvla.models.features import encode_images
+from dualvla.models.inference import answer
 from dualvla.models.processing import Processor, train_tokenizer
 from dualvla.training import checkpoints, dense, loop, packing, sharding
 from dualvla.training.loop import Losses, Run

@@ -8,7 +8,7 @@ from tiny_policy import params, pictures, policy
 
 from dualvla.errors import UserError
 from dualvla.evaluation import diagnosis
-from dualvla.models import acting
+from dualvla.models import inference
 
 GRASP = "subtask: grasp the carrot ; move: down ; carrot at 34 60"
 PLACE = "subtask: place the carrot on the plate ; move: down"
@@ -28,7 +28,7 @@ def mixture(count=8):
 def frames(model, chosen):
     shape, count = params().model, len(chosen)
     draw = torch.Generator().manual_seed(0)
-    shown = acting.encode(model, pictures(count)).detach()
+    shown = inference.encode(model, pictures(count)).detach()
     return diagnosis.Frames(
         encoded=shown,
         state=torch.zeros(count, 7),

@@ -5,8 +5,9 @@ import pytest
 import torch
 from tiny_policy import params, pictures, policy
 
+from dualvla.evaluation import acting
 from dualvla.interface import Observation
-from dualvla.models import acting, experts, generation, streams
+from dualvla.models import experts, generation, inference, streams
 from dualvla.models import policy as policies
 
 COMMAND = "put carrot on plate"
@@ -23,7 +24,7 @@ def decoupled(**changes):
 
 @pytest.fixture(scope="module")
 def encoded():
-    return acting.encode(policy(0), pictures(2))
+    return inference.encode(policy(0), pictures(2))
 
 
 def latents(model, encoded, rows):
@@ -44,7 +45,7 @@ def test_without_words_it_acts_as_the_one_that_acts(encoded):
 def test_questions_are_answered_by_the_one_that_speaks(encoded):
     model, speaker = decoupled(), policy(1)
     prompts = [model.processor.question_prompt("what colour is the carrot?")] * 2
-    seen = acting.encode(speaker, pictures(2))
+    seen = inference.encode(speaker, pictures(2))
     with torch.no_grad():
         own = generation.start(model.vlm, model.processor, seen, prompts).logits
         torch.testing.assert_close(
@@ -110,7 +111,7 @@ def test_a_text_in_force_is_written_anew_where_the_wish_arises_not_while_it_last
     tmp_path, monkeypatch
 ):
     wishes = iter([True, False, True, True, False, False, True])
-    monkeypatch.setattr(acting, "prefers_text", lambda *_, **__: next(wishes))
+    monkeypatch.setattr(inference, "prefers_text", lambda *_, **__: next(wishes))
     model = deciding(tmp_path, "auto")
     model.reset(0, COMMAND, seed=0)
     # The first decision is not asked; a wish that has lasted since then is none.
@@ -130,7 +131,7 @@ def test_a_text_in_force_is_read_as_if_it_had_just_been_written(tmp_path, encode
     for i in range(3):
         model.act([0], [seen(i)])
     episode = model._episodes[0]
-    processor, shown = model.model.processor, acting.encode(model.model, pictures(3))
+    processor, shown = model.model.processor, inference.encode(model.model, pictures(3))
     prompt = processor.robot_prompt(COMMAND)
     words = [*prompt, processor.think_id, *episode.written, processor.eos_id]
     row = streams.Row([*words, *prompt, processor.act_id], [0] * 99, len(words))

@@ -14,12 +14,13 @@ from tiny_policy import params, pictures, statistics
 
 from dualvla import conventions
 from dualvla.errors import UserError
+from dualvla.evaluation.acting import ModelPolicy
 from dualvla.interface import Observation
 from dualvla.models import families, generation
 from dualvla.models import policy as policies
 from dualvla.models import vlm as vlms
-from dualvla.models.acting import ModelPolicy, encode
 from dualvla.models.features import encode_images
+from dualvla.models.inference import encode
 from dualvla.models.policy import PolicyConfig, VlaPolicy
 from dualvla.models.processing import Processor, Sequences
 from dualvla.training import loop

@@ -3,7 +3,7 @@ import torch
 from tiny_policy import pictures, policy
 
 from dualvla.models import generation
-from dualvla.models.acting import encode
+from dualvla.models.inference import encode
 
 
 @torch.inference_mode()

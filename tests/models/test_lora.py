@@ -9,10 +9,11 @@ from family_models import policy as family_policy
 from tiny_policy import params, pictures
 
 from dualvla.errors import UserError
+from dualvla.evaluation.acting import ModelPolicy
 from dualvla.interface import Observation
 from dualvla.models import families, lora
 from dualvla.models import policy as policies
-from dualvla.models.acting import ModelPolicy, encode
+from dualvla.models.inference import encode
 from dualvla.training import loop
 from dualvla.training import policies as training
 

@@ -7,7 +7,7 @@ from tiny_policy import params, pictures, policy
 from dualvla.errors import UserError
 from dualvla.models import policy as policies
 from dualvla.models import vlm as vlms
-from dualvla.models.acting import encode
+from dualvla.models.inference import encode
 
 
 def latents(model, commands):

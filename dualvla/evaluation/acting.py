@@ -18,12 +18,9 @@ from torch import Tensor
 from dualvla import config
 from dualvla.errors import UserError
 from dualvla.interface import Decision, Observation
-from dualvla.models import actions, experts, generation, policy
+from dualvla.models import actions, experts, generation, inference, policy
 from dualvla.models import vlm as vlms
-from dualvla.models.processing import Processor
 from dualvla.training import loop, samples
-
-QUESTION_BATCH = 64
 
 
 @dataclass
@@ -83,7 +80,7 @@ class ModelPolicy:
             if observation.instruction != episode.instruction:
                 raise UserError("the instruction changed without a reset")
             pictures.append(observation.image)
-        encoded = encode(self.model, pictures)
+        encoded = inference.encode(self.model, pictures)
         decide = self._in_two_streams if self.model.config.streams else self._in_one_stream
         thinking, written, latents = decide(episodes, encoded)
         chunk = self._chunks(episodes, observations, encoded, latents)
@@ -188,7 +185,7 @@ class ModelPolicy:
         if told is not None:
             return told
         held = episode.words is not None
-        urged, before = bool(prefers_text(self.model, logits, held=held)), episode.urged
+        urged, before = bool(inference.prefers_text(self.model, logits, held=held)), episode.urged
         episode.urged = urged
         # A text in force is written anew where the wish to do so arises, not while it lasts: an
         # event is a change, and a policy unsure of all it sees would write the same at each step.
@@ -222,58 +219,5 @@ class ModelPolicy:
         state = samples.normalised_state(
             np.stack([o.state for o in observations]), self.model.config.statistics
         )
-        chunk = chunks(self.model, encoded, latents, state, torch.stack(noise))
+        chunk = inference.chunks(self.model, encoded, latents, state, torch.stack(noise))
         return chunk.cpu().numpy()
-
-
-def prefers_text(model: policy.VlaPolicy, logits: Tensor, *, held: bool = False) -> Tensor:
-    """Whether a model would rather think than act, (...), from next-token logits (..., V).
-
-    Args:
-        model: its offsets say what odds that takes (`training.calibration`).
-        logits: behind the command.
-        held: whether a text is in force already.
-    """
-    processor = model.processor
-    odds = logits[..., processor.think_id] - logits[..., processor.act_id]
-    return odds > model.config.offsets[held]
-
-
-def chunks(
-    model: policy.VlaPolicy, encoded: Tensor, latents: Tensor, state: Tensor, noise: Tensor
-) -> Tensor:
-    """Normalised chunks (B, H, 7) that the expert makes of noise (B, H, 7).
-
-    Args:
-        model: the policy.
-        encoded: vision tower output (B, V, Dv).
-        latents: hidden states of the action queries (B, Q, D).
-        state: (B, 7) normalised, on any device.
-        noise: on any device.
-    """
-    device = model.queries.device
-    context = model.expert.context(latents, encoded, state.to(device))
-    return model.expert.sample(context, noise.to(device), model.config.shape.flow_steps)
-
-
-def encode(model: policy.VlaPolicy, pictures: Sequence[bytes | np.ndarray]) -> Tensor:
-    """Vision tower output (B, V, Dv) float32 of pictures, on the model's device."""
-    device = model.queries.device
-    pixels = model.processor.images(pictures).to(device, memory_format=torch.channels_last)
-    return vlms.encode(model.vlm, pixels).float()
-
-
-@torch.inference_mode()
-def answer(
-    vlm: vlms.Vlm, processor: Processor, encoded: Tensor, questions: Sequence[str]
-) -> list[str]:
-    """Greedy answers to questions about pictures (B, V, Dv)."""
-    answers: list[str] = []
-    for at in range(0, len(questions), QUESTION_BATCH):
-        part = slice(at, at + QUESTION_BATCH)
-        prompts = [processor.question_prompt(q) for q in questions[part]]
-        prefix = generation.start(vlm, processor, encoded[part], prompts)
-        active = torch.ones(len(prompts), dtype=torch.bool, device=encoded.device)
-        written = generation.greedy(vlm, prefix, processor.eos_id, active)
-        answers += [processor.decode(tokens) for tokens in written]
-    return answers

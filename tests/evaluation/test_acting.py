@@ -3,8 +3,8 @@ import pytest
 from tiny_policy import params, pictures, policy
 
 from dualvla.errors import UserError
+from dualvla.evaluation.acting import ModelPolicy
 from dualvla.interface import Observation
-from dualvla.models.acting import ModelPolicy
 
 SHOWN = pictures(1)[0]
 
