@@ -64,6 +64,8 @@ def projected(
 
     def compute(batch: Batch) -> loop.Losses:
         found = objective(batch)
+        if not torch.is_grad_enabled():
+            return found
         shared = conflict.trunk(model)
         words = found["language"] * settings.language_weight
         if "kd_language" in found:

@@ -71,6 +71,12 @@ def test_an_insulated_decoder_learns_from_actions_alone():
     )
 
 
+def test_held_out_losses_are_those_of_the_plain_course():
+    _, plain, projected = objectives("projected")
+    with torch.no_grad():
+        assert projected(mixer()(0))["loss"] == plain(mixer()(0))["loss"]
+
+
 def test_a_wrong_text_carries_no_language_loss():
     splits = policies.Splits(mixer(), mixer())
     changed = gap.corrupted(splits).train
