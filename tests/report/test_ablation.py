@@ -131,3 +131,11 @@ def test_the_markdown_and_the_metrics_say_the_same(summary):
     rate = rates["short"]["official"]["dualvla"]
     assert f"| dualvla | **{100 * rate:.1f}**" in text
     assert (folder / "plots/short-official-base_ft.svg").is_file()
+
+
+def test_without_a_pair_of_models_to_claim_anything_of_it_says_so(summary):
+    bare = summary | {"claims": []}
+    said = "No claim is about two of these models."
+    assert said in ablation_page.html(bare)
+    assert said in ablation_page.markdown(bare)
+    assert said not in ablation_page.html(summary)
