@@ -215,7 +215,12 @@ def _riddle(task: str, instruction: Instruction, rng: np.random.Generator) -> St
     names = clutter.cast(task, PAIRS[task], instruction.beside, rng)
     if not instruction.allows(names):
         return None
-    start = _with(task, _jittered(task, rng, *INSTRUCT_JITTER), names, rng)
+    pair = _jittered(task, rng, *INSTRUCT_JITTER)
+    space = WORKSPACES[task]
+    # A jittered eggplant may lie so near to the sink's wall that no finger fits between them.
+    if (np.abs(pair.positions[0, :2] - space.centre) > space.wide).any():
+        return None
+    start = _with(task, pair, names, rng)
     if start is None:
         return None
     uv = clutter.seen(task, start.positions)

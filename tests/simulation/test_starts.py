@@ -62,6 +62,15 @@ def test_quaternions_have_length_one_and_objects_lie_apart(task, name):
         assert apart > 0.06
 
 
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", SETS[1:])
+def test_no_source_lies_where_no_demonstration_begins(task, name):
+    space = starts.WORKSPACES[task]
+    for start in starts.fixed(task, name):
+        reach = np.abs(start.positions[0, :2] - space.centre)
+        assert (reach <= np.add(space.wide, 1e-9)).all(), start.id
+
+
 def test_unknown_names_are_user_errors():
     with pytest.raises(UserError, match="no such task: tray"):
         starts.fixed("tray", "official")
