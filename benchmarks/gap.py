@@ -11,6 +11,7 @@ already is only evaluated. `--against` names trained models to compare with.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -24,7 +25,7 @@ import torch
 from run_times import hardware
 from torch import Tensor
 
-from dualvla import config, paths, progress, runs
+from dualvla import config, files, paths, progress, runs
 from dualvla.config import Distill, Params
 from dualvla.data import conversations
 from dualvla.evaluation import acting, simpler, statistics
@@ -266,15 +267,15 @@ def versus(one: dict, other: dict) -> str:
     return f"{100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] (p = {p:.3f})"
 
 
-def page(rows: list[dict], params: Params, argv: str) -> str:
+def page(rows: list[dict], params: Params, commit: str, argv: str) -> str:
     """The figures as Markdown."""
     base = next((r for r in rows if r["model"] == "dualvla"), rows[0])
     lines = [
         "# Closing the gap",
         "",
-        f"{hardware()}; profile `{params.profile}`, {params.evaluate.success_mode} success, "
-        f"`{params.simulation.assets}` assets, Wilson 95 % intervals; pairs of start and noise "
-        f"seed, McNemar's exact test, uncorrected; `{argv}`.",
+        f"Commit {commit}; {hardware()}; profile `{params.profile}`, "
+        f"{params.evaluate.success_mode} success, `{params.simulation.assets}` assets, "
+        f"Wilson 95 % intervals; pairs of start and noise seed, McNemar's exact test, uncorrected; `{argv}`.",
         "",
         f"| model | change | success [95 %] | n | against {base['model']}, points | held-out QA "
         "| tokens/decision |",
@@ -305,7 +306,8 @@ def main() -> None:
     parser.add_argument("--noise", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--against", nargs="*", default=[], type=Path)
     parser.add_argument("--questions", type=int, default=600)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--commit", default="?", help="whose models these are")
+    parser.add_argument("--json", type=Path, help="figures; models in it are not asked again")
     given = parser.parse_args()
     params = runs.resolve(config.load(), given.run)
     if given.tasks:
@@ -313,16 +315,18 @@ def main() -> None:
         params = params.model_copy(update={"simulation": simulation})
     torch.set_num_threads(params.threads)
     starts = {name: int(count) for name, count in (s.split(":") for s in given.starts)}
-    rows: list[dict] = []
-    for path in [
-        *(train(name, params, given.run) for name in given.variants or VARIANTS),
-        *given.against,
-    ]:
-        episodes = act(path, params, starts, given.noise)
-        rows.append(row(path, episodes, ask(path, given.questions), params.evaluate.success_mode))
-        if given.json:
-            given.json.write_text(json.dumps(rows, indent=1))
-    sys.stdout.write(page(rows, params, " ".join(["gap.py", *sys.argv[1:]])))
+    kept = json.loads(given.json.read_text()) if given.json and given.json.is_file() else []
+    rows: dict[str, dict] = {one["path"]: one for one in kept}
+    names = given.variants or list(VARIANTS)
+    with contextlib.redirect_stdout(sys.stderr):
+        for path in [*(train(name, params, given.run) for name in names), *given.against]:
+            if str(path) in rows:
+                continue
+            episodes, asked = act(path, params, starts, given.noise), ask(path, given.questions)
+            rows[str(path)] = row(path, episodes, asked, params.evaluate.success_mode)
+            if given.json:
+                files.write_json(given.json, list(rows.values()))
+    sys.stdout.write(page(list(rows.values()), params, given.commit, " ".join(sys.argv)))
 
 
 if __name__ == "__main__":

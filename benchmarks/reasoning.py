@@ -9,6 +9,8 @@ the policy alone, with the pictures' encoding, in the calling process.
 """
 
 import argparse
+import contextlib
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import torch
 from run_times import hardware
 
-from dualvla import config, progress
+from dualvla import config, files, progress
 from dualvla.config import Evaluate, Params
 from dualvla.evaluation import simpler, statistics
 from dualvla.evaluation.acting import ModelPolicy
@@ -64,13 +66,14 @@ def measure(params: Params, path: Path, evaluate: Evaluate) -> list[dict[str, An
     return rows
 
 
-def page(rows: list[dict[str, Any]], params: Params, argv: str) -> str:
+def page(rows: list[dict[str, Any]], params: Params, commit: str, argv: str) -> str:
     """The figures as Markdown."""
     lines = [
         "# Reasoning: when it helps",
         "",
-        f"{hardware()}; seed {params.seed}, {params.evaluate.success_mode} success, "
-        f"`{params.simulation.assets}` assets, Wilson 95 % intervals; `{argv}`.",
+        f"Commit {commit}; {hardware()}; profile `{params.profile}`, seed {params.seed}, "
+        f"{params.evaluate.success_mode} success, `{params.simulation.assets}` assets, "
+        f"Wilson 95 % intervals; `{argv}`.",
         "",
         HEAD,
     ]
@@ -91,20 +94,24 @@ def main() -> None:
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     parser.add_argument("--starts", nargs="+", default=STARTS, help="set:first starts of each task")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--commit", default="?", help="whose models these are")
+    parser.add_argument("--json", type=Path, help="figures; what is in it is not measured again")
     given = parser.parse_args()
     params = config.load()
     torch.set_num_threads(params.threads)
     first = {name: int(count) for name, count in (s.split(":") for s in given.starts)}
-    rows = []
-    for path in given.models:
-        for mode in given.modes:
+    rows = json.loads(given.json.read_text()) if given.json and given.json.is_file() else []
+    done = {(row["model"], row["reason"]) for row in rows}
+    with contextlib.redirect_stdout(sys.stderr):
+        for path, mode in itertools.product(given.models, given.modes):
+            if (str(path), mode) in done:
+                continue
             patch = {"reason": mode, "starts": tuple(first), "episodes_per_task": first}
             evaluate = params.evaluate.model_copy(update=patch | {"videos_per_task": 0})
             rows += measure(params, path, evaluate)
             if given.json:
-                given.json.write_text(json.dumps(rows, indent=1))
-    sys.stdout.write(page(rows, params, " ".join(["reasoning.py", *sys.argv[1:]])))
+                files.write_json(given.json, rows)
+    sys.stdout.write(page(rows, params, given.commit, " ".join(sys.argv)))
 
 
 if __name__ == "__main__":
