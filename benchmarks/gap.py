@@ -275,7 +275,8 @@ def page(rows: list[dict], params: Params, commit: str, argv: str) -> str:
         "",
         f"Commit {commit}; {hardware()}; profile `{params.profile}`, "
         f"{params.evaluate.success_mode} success, `{params.simulation.assets}` assets, "
-        f"Wilson 95 % intervals; pairs of start and noise seed, McNemar's exact test, uncorrected; `{argv}`.",
+        f"Wilson 95 % intervals; pairs of start and noise seed, McNemar's exact test, "
+        f"uncorrected; `{argv}`.",
         "",
         f"| model | change | success [95 %] | n | against {base['model']}, points | held-out QA "
         "| tokens/decision |",
