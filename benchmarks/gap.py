@@ -1,13 +1,15 @@
 """Ways to close the gap to the specialist trained on, tried one by one on `dualvla`'s recipe.
 
+Last come settings of `decoupled`, which starts from the specialist.
+
 Usage: python benchmarks/gap.py [VARIANT ...] [--run short-0] [--starts validation:24]
            [--tasks carrot ...] [--noise 0 1] [--against FOLDER ...] [--json FILE]
            > docs/benchmarks/gap.md
 
-Run it in a workspace's folder, after the ablation's generalist of that run. Every variant starts
-from that generalist, sees the same batches for as many steps, and meets the same validation starts,
-never those of the evaluation. Variants are trained into ablation/models/gap-RUN; one that is there
-already is only evaluated. `--against` names trained models to compare with.
+Run it in a workspace's folder, after the ablation's generalist of that run. Variants of one arm
+start from the same model, see the same batches for as many steps, and all meet the same validation
+starts, never those of the evaluation. Variants are trained into ablation/models/gap-RUN; one that
+is there already is only evaluated. `--against` names trained models to compare with.
 """
 
 import argparse
@@ -48,6 +50,7 @@ class Variant:
     """What one way changes: settings, data, or the loss."""
 
     what: str
+    arm: config.Arm = "dualvla"
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     data: Callable[[Splits], Splits] = lambda splits: splits
     compute: Callable[[VlaPolicy, Objective, Distill, Teach], Objective] = (
@@ -162,8 +165,8 @@ class _Corrupting:
 
 VARIANTS = {
     "dualvla": Variant("the recipe as it is"),
-    "lambda_1": Variant("teachers weigh 1 instead of 0.15", {"weight": 1.0}),
-    "language_0.3": Variant("language loss weighs 0.3", {"language_weight": 0.3}),
+    "lambda_1": Variant("teachers weigh 1 instead of 0.15", settings={"weight": 1.0}),
+    "language_0.3": Variant("language loss weighs 0.3", settings={"language_weight": 0.3}),
     "projected": Variant("conflicting language gradient projected off", compute=projected),
     "insulated": Variant(
         "no language gradient reaches the decoder",
@@ -171,6 +174,11 @@ VARIANTS = {
     ),
     "corrupted": Variant(f"a wrong text at {CORRUPTED:.0%} of the texts", data=corrupted),
     "both_inputs": Variant("actions with and without the text", compute=both_inputs),
+    "decoupled": Variant("two streams", "decoupled"),
+    "decoupled_slow": Variant(
+        "two streams, 0.4 of the learning rate", "decoupled", {"learning_rate": 2e-4}
+    ),
+    "decoupled_lambda_3": Variant("two streams, teachers weigh 3", "decoupled", {"weight": 3.0}),
 }
 
 
@@ -180,15 +188,18 @@ def train(name: str, params: Params, run: str) -> Path:
     folder = paths.model(name, target)
     if folder.is_dir():
         return folder
-    settings = params.distill.model_copy(update=variant.settings)
+    recipe = teachers.RECIPES[variant.arm]
+    settings = distill.schedule(params, recipe).model_copy(update=variant.settings)
     changed = params.model_copy(update={"distill": settings})
-    recipe, start = teachers.RECIPES["dualvla"], paths.model("generalist", run)
+    start = paths.model(recipe.start, run)
     speaker = distill.reasoning_teacher(params, recipe, run)
     sources = {"action": paths.model("specialist"), "reasoning": speaker}
     inputs = [*distill.DATA, paths.PRUNED, start, *sources.values()]
     model = policy.load(start)
+    if recipe.streams:
+        distill.decouple(model)
     pair, marks = distill.ask_for(changed, recipe, model, sources, [*distill.DATA, start])
-    splits = distill.data(changed, recipe, settings, "dualvla", model)
+    splits = distill.data(changed, recipe, settings, variant.arm, model)
     teach = policies.teaching(settings, pair, splits, marks)
     plain = policies.objective(model, settings.language_weight, (settings, teach))
     policies.train(
