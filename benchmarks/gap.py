@@ -321,6 +321,7 @@ def main() -> None:
     parser.add_argument("--commit", default="?", help="whose models these are")
     parser.add_argument("--json", type=Path, help="figures; models in it are not asked again")
     given = parser.parse_args()
+    told = " ".join(["gap.py", *sys.argv[1:]])
     params = runs.resolve(config.load(), given.run)
     if given.tasks:
         simulation = params.simulation.model_copy(update={"tasks": tuple(given.tasks)})
@@ -338,7 +339,7 @@ def main() -> None:
             rows[str(path)] = row(path, episodes, asked, params.evaluate.success_mode)
             if given.json:
                 files.write_json(given.json, list(rows.values()))
-    sys.stdout.write(page(list(rows.values()), params, given.commit, " ".join(sys.argv)))
+    sys.stdout.write(page(list(rows.values()), params, given.commit, told))
 
 
 if __name__ == "__main__":

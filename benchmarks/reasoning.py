@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--commit", default="?", help="whose models these are")
     parser.add_argument("--json", type=Path, help="figures; what is in it is not measured again")
     given = parser.parse_args()
+    told = " ".join(["reasoning.py", *sys.argv[1:]])
     params = config.load()
     torch.set_num_threads(params.threads)
     first = {name: int(count) for name, count in (s.split(":") for s in given.starts)}
@@ -111,7 +112,7 @@ def main() -> None:
             rows += measure(params, path, evaluate)
             if given.json:
                 files.write_json(given.json, rows)
-    sys.stdout.write(page(rows, params, given.commit, " ".join(sys.argv)))
+    sys.stdout.write(page(rows, params, given.commit, told))
 
 
 if __name__ == "__main__":
