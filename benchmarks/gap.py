@@ -15,7 +15,6 @@ is there already is only evaluated. `--against` names trained models to compare 
 import argparse
 import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +22,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import resuming
 import torch
 from run_times import hardware
 from torch import Tensor
 
-from dualvla import config, files, paths, progress, runs
+from dualvla import config, paths, progress, runs
 from dualvla.config import Distill, Params
 from dualvla.data import conversations
 from dualvla.evaluation import acting, simpler, statistics
@@ -178,7 +178,6 @@ VARIANTS = {
     "decoupled_slow": Variant(
         "two streams, 0.4 of the learning rate", "decoupled", {"learning_rate": 2e-4}
     ),
-    "decoupled_lambda_3": Variant("two streams, teachers weigh 3", "decoupled", {"weight": 3.0}),
 }
 
 
@@ -328,17 +327,17 @@ def main() -> None:
         params = params.model_copy(update={"simulation": simulation})
     torch.set_num_threads(params.threads)
     starts = {name: int(count) for name, count in (s.split(":") for s in given.starts)}
-    kept = json.loads(given.json.read_text()) if given.json and given.json.is_file() else []
-    rows: dict[str, dict] = {one["path"]: one for one in kept}
+    asked = {"tasks": params.simulation.tasks, "starts": starts, "noise": given.noise}
+    asked |= {"run": given.run, "questions": given.questions}
+    rows = {one["path"]: one for one in resuming.rows(given.json, asked)}
     names = given.variants or list(VARIANTS)
     with contextlib.redirect_stdout(sys.stderr):
         for path in [*(train(name, params, given.run) for name in names), *given.against]:
             if str(path) in rows:
                 continue
-            episodes, asked = act(path, params, starts, given.noise), ask(path, given.questions)
-            rows[str(path)] = row(path, episodes, asked, params.evaluate.success_mode)
-            if given.json:
-                files.write_json(given.json, list(rows.values()))
+            episodes, right = act(path, params, starts, given.noise), ask(path, given.questions)
+            rows[str(path)] = row(path, episodes, right, params.evaluate.success_mode)
+            resuming.keep(given.json, asked, list(rows.values()))
     sys.stdout.write(page(list(rows.values()), params, given.commit, told))
 
 

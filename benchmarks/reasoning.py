@@ -11,15 +11,15 @@ the policy alone, with the pictures' encoding, in the calling process.
 import argparse
 import contextlib
 import itertools
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import resuming
 import torch
 from run_times import hardware
 
-from dualvla import config, files, progress
+from dualvla import config, progress
 from dualvla.config import Evaluate, Params
 from dualvla.evaluation import simpler, statistics
 from dualvla.evaluation.acting import ModelPolicy
@@ -101,7 +101,8 @@ def main() -> None:
     params = config.load()
     torch.set_num_threads(params.threads)
     first = {name: int(count) for name, count in (s.split(":") for s in given.starts)}
-    rows = json.loads(given.json.read_text()) if given.json and given.json.is_file() else []
+    asked = {"tasks": params.simulation.tasks, "starts": first, "seed": params.seed}
+    rows = resuming.rows(given.json, asked)
     done = {(row["model"], row["reason"]) for row in rows}
     with contextlib.redirect_stdout(sys.stderr):
         for path, mode in itertools.product(given.models, given.modes):
@@ -110,8 +111,7 @@ def main() -> None:
             patch = {"reason": mode, "starts": tuple(first), "episodes_per_task": first}
             evaluate = params.evaluate.model_copy(update=patch | {"videos_per_task": 0})
             rows += measure(params, path, evaluate)
-            if given.json:
-                files.write_json(given.json, rows)
+            resuming.keep(given.json, asked, rows)
     sys.stdout.write(page(rows, params, given.commit, told))
 
 
