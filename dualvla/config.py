@@ -39,6 +39,7 @@ Starts = Literal["official", "shifted", "validation", "instruct_rephrased", "ins
 UNTRAINED = "start"
 SceneLayer = Literal["change_point", "learned"]
 LabelSource = Literal["auto", "phases", "people"]
+Encryption = Literal["AES256", "aws:kms"]
 
 Budget = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -311,6 +312,21 @@ class Store(Section):
     endpoint: str | None = Field(description="S3 endpoint; null: the local stack's")
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="bucket")
     region: str = Field(min_length=1, description="region")
+    versioning: bool = Field(True, description="whether the bucket must keep overwritten objects")
+    encryption: Encryption | None = Field(
+        "AES256", description="server-side encryption of the bucket and of what is uploaded"
+    )
+
+
+class Promotion(Section):
+    """When a candidate may become production; margins are differences to the incumbent."""
+
+    margin: Share = Field(description="success rate that may be lost: bound of the paired interval")
+    qa_margin: Share = Field(description="share of right answers that may be lost, likewise")
+    score_margin: Share = Field(description="VLA Score that may be lost, likewise")
+    canary: Literal["required", "skipped"] = Field(
+        description="whether a canary of the version must be recorded and have passed"
+    )
 
 
 class Params(Section):
@@ -336,6 +352,7 @@ class Params(Section):
     diagnose: Diagnose
     ablation: Ablation
     store: Store
+    promotion: Promotion
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":
@@ -357,6 +374,7 @@ WITHOUT_EFFECT = {
     "distill.arms",
     "evaluate.retries",
     "store",
+    "promotion",
     *(f"{name}.checkpoint_every" for name in ("base_vlm", "specialist", "generalist", "distill")),
 }
 
