@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dualvla import redaction
 from dualvla.errors import UserError
 
 Task = Literal["carrot", "spoon", "stack", "eggplant"]
@@ -263,7 +264,27 @@ class Benchmark(Section):
 class Score(Section):
     """VLA Score (DualVLA, section on evaluation)."""
 
-    judge: Literal["rules"] = Field(description="rules: from simulator state, deterministic")
+    judge: Literal["rules", "llm"] = Field(
+        description="rules: from simulator state, deterministic; llm: a large model that looks at "
+        "pictures, at DUALVLA_JUDGE_URL"
+    )
+    episodes_per_task: Count | None = Field(
+        description="first episodes of each task and set of starts that are rated; null: all"
+    )
+    frames: int = Field(ge=2, le=64, description="pictures of an episode shown to the llm judge")
+    repeats: int = Field(
+        ge=1, le=99, description="answers of the llm judge an episode; odd, the median counts"
+    )
+    knowledge: Annotated[str, Field(pattern=r"^.+@[0-9a-f]{12}$")] | None = Field(
+        description="knowledge base of rated episodes, FOLDER@VERSION; null: no examples"
+    )
+    examples: int = Field(ge=0, le=16, description="nearest rated episodes shown with each")
+
+    @model_validator(mode="after")
+    def _has_a_median(self) -> "Score":
+        if self.repeats % 2 == 0:
+            raise ValueError(f"repeats {self.repeats} is even: a median of them is no rating")
+        return self
 
 
 class Diagnose(Section):
@@ -420,6 +441,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 def parse(data: Mapping[str, Any], where: str = "params") -> Params:
     """Check a mapping of parameters; raise one `UserError` that names the first bad key."""
+    redaction.require_none(data, where)
     try:
         return Params.model_validate(data)
     except ValidationError as error:

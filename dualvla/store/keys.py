@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualvla import redaction
 from dualvla.errors import UserError
 
 CREDENTIALS = Path(".dualvla/credentials")
@@ -21,6 +22,9 @@ class Keys:
 
     access: str
     secret: str
+
+    def __post_init__(self) -> None:
+        redaction.remember(self.secret)
 
     def __repr__(self) -> str:
         return f"Keys({self.access})"
