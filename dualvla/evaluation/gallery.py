@@ -54,7 +54,6 @@ def write(out: Path) -> None:
         "tasks": list(dict.fromkeys(one["task"] for one in shown)),
         "filmed": filmed,
         "others": [one for one in shown if not one["video"]],
-        "size": _size(out / VIDEOS / filmed[0]["file"]) if filmed else (0, 0),
     }
     files.write_text(out / PAGE, page.render("gallery.html.j2", values, escape=True))
 
@@ -66,20 +65,23 @@ def _episode(out: Path, row: Mapping[Any, Any], told: Mapping[Any, str]) -> dict
     if key not in told:
         what = f"episode {' '.join(map(str, key))} is not in the protocol"
         raise UserError(what, where=str(out), fix="evaluate anew")
-    file = videos.name(*map(str, key))
-    there = (out / VIDEOS / file).is_file()
+    name = videos.name(*map(str, key))
+    film = out / VIDEOS / name
+    start, starts = str(known["start_id"]), str(known["starts"])
     return known | {
         "ended": known["failure"] if known["status"] == "ok" else CRASHED,
         "instruction": told[key],
-        "file": file,
-        "video": f"{VIDEOS}/{quote(file)}" if there else None,
+        "start": start if start.startswith(starts) else f"{starts} {start}",
+        "video": f"{VIDEOS}/{quote(name)}" if film.is_file() else None,
+        "size": _size(film) if film.is_file() else None,
     }
 
 
 def _chips(summary: Mapping[str, Any], count: int) -> list[tuple[str, Any]]:
     policy, protocol = summary["policy"], summary["protocol"]
+    named = dict.fromkeys((policy["kind"], policy["fingerprint"][:12]))
     return [
-        ("policy", f"{policy['kind']} {policy['fingerprint'][:12]}"),
+        ("policy", " ".join(named)),
         ("protocol", f"{protocol['name']} {protocol['hash'][:12]}"),
         ("assets", summary["assets"]),
         ("success mode", summary["success_mode"]),

@@ -27,7 +27,7 @@ from dualvla.evaluation.speech import claims
 from dualvla.interface import FloatArray, ImageArray
 
 WIDTH = 320  # pixels; pictures are scaled to it
-TOLD, SAID = 2, 4  # lines of instruction and of reasoning text
+TOLD, SAID = 2, 4  # lines of instruction and of reasoning text at most
 FONT_SIZE, SMALL = 12, 9
 LINE_HEIGHT, ROW_HEIGHT = 16, 14
 LETTERS = 52  # that fit a line
@@ -129,28 +129,27 @@ class Writer:
 
 
 def _pictures(film: Film) -> Iterator[Image.Image]:
-    font = ImageFont.load_default(FONT_SIZE)
+    """Pictures drawn on one canvas: each must be used before the next one is asked for."""
     tall, wide = film.frames[0].shape[:2]
     view = WIDTH, round(tall * WIDTH / wide)
     strips = [_strip(film.actions, light) for light in (1.0, 0.4)]
-    below = view[1] + MARGIN + (TOLD + 1 + SAID) * LINE_HEIGHT
+    told = _wrapped(film.instruction, TOLD)
+    said = {text: _wrapped("(no reasoning)" if text is None else text, SAID) for text in film.texts}
+    label = view[1] + MARGIN + len(told) * LINE_HEIGHT
+    below = label + (1 + max(map(len, said.values()))) * LINE_HEIGHT + MARGIN
     bottom = (below + strips[0].height + MARGIN + 1) // 2 * 2  # H.264 needs even sizes
-    text: str | None = ""  # of the canvas; lines of text cost more than all else
     canvas = Image.new("RGB", (WIDTH, bottom), "black")
-    for step, frame in enumerate(film.frames):
-        draw = ImageDraw.Draw(canvas)
-        if not step or film.texts[step] != text:
-            text = film.texts[step]
-            draw.rectangle([(0, view[1]), canvas.size], "black")
-            _lines(draw, view[1], film.instruction, TOLD, WHITE)
-            said, fill = ("(no reasoning)", GREY) if text is None else (text, GREEN)
-            _lines(draw, view[1] + (TOLD + 1) * LINE_HEIGHT, said, SAID, fill)
+    draw = ImageDraw.Draw(canvas)
+    _lines(draw, view[1] + MARGIN, told, WHITE)
+    for step, (frame, text) in enumerate(zip(film.frames, film.texts, strict=True)):
         picture = Image.fromarray(np.ascontiguousarray(frame))
         canvas.paste(picture.resize(view, Image.Resampling.BILINEAR))
-        label = view[1] + MARGIN + TOLD * LINE_HEIGHT
         draw.rectangle([(0, label), (WIDTH, label + LINE_HEIGHT - 1)], "black")
-        said = f"step {step}/{len(film.actions)}{_subtask(film, step)}"
-        draw.text((MARGIN, label), said, fill=GREY, font=font)
+        _lines(draw, label, [f"step {step}/{len(film.actions)}{_subtask(film, step)}"], GREY)
+        # Lines of text cost more than all else: they are drawn when they change.
+        if not step or text != film.texts[step - 1]:
+            draw.rectangle([(0, label + LINE_HEIGHT), (WIDTH, below - 1)], "black")
+            _lines(draw, label + LINE_HEIGHT, said[text], GREY if text is None else GREEN)
         cursor = NAMES + _column(step, len(film.actions))
         for strip, right in zip(reversed(strips), (WIDTH, cursor), strict=True):
             canvas.paste(strip.crop((0, 0, right, strip.height)), (0, below))
@@ -158,11 +157,14 @@ def _pictures(film: Film) -> Iterator[Image.Image]:
         yield canvas
 
 
-def _lines(draw: ImageDraw.ImageDraw, top: int, text: str, count: int, fill: Colour) -> None:
+def _wrapped(text: str, lines: int) -> list[str]:
+    return textwrap.wrap(text, LETTERS, max_lines=lines, placeholder=" ...")
+
+
+def _lines(draw: ImageDraw.ImageDraw, top: int, lines: Sequence[str], fill: Colour) -> None:
     font = ImageFont.load_default(FONT_SIZE)
-    lines = textwrap.wrap(text, LETTERS, max_lines=count, placeholder=" ...")
     for number, line in enumerate(lines):
-        draw.text((MARGIN, top + MARGIN + number * LINE_HEIGHT), line, fill=fill, font=font)
+        draw.text((MARGIN, top + number * LINE_HEIGHT), line, fill=fill, font=font)
 
 
 def _subtask(film: Film, step: int) -> str:
