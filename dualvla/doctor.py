@@ -161,7 +161,8 @@ BEFORE_A_RUN: tuple[Check, ...] = (idle, disk, data, assets, ports, prefect, s3,
 def needed_servers(plan: Workspace) -> tuple[str, ...]:
     """The servers of the local stack that this plan needs."""
     names = () if os.environ.get("PREFECT_API_URL") else ("prefect",)
-    return names if plan.params.store.endpoint else (*names, "s3")
+    elsewhere = plan.params.store.endpoint or os.environ.get(client.ENDPOINT)
+    return names if elsewhere else (*names, "s3")
 
 
 def examine(plan: Workspace) -> list[Finding]:

@@ -1,7 +1,10 @@
 """Files that are never half-written, and hashes of them.
 
 Everything is written beside its final place and renamed, so that a reader sees the old or the new
-content and a killed process leaves neither. Outputs are deterministic: sorted keys, no time stamps.
+content and a killed process leaves the old one. A folder cannot be renamed onto one that has files:
+the old one steps aside first and is removed last, and `recover` puts it back where a kill fell
+between the two renames. Linux can exchange two folders in one step, but not on every file system.
+Outputs are deterministic: sorted keys, no time stamps.
 """
 
 import contextlib
@@ -19,17 +22,38 @@ from dualvla.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a path beside `path` to write a file or folder to; rename it to `path` on success."""
+    """Yield a path beside `path` to write a file or folder to; rename it to `path` on success.
+
+    One process at a time may replace the same folder.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    recover(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     _remove(beside)
     try:
         yield beside
-        _remove(path, only_folder=True)
+        if path.is_dir() and not path.is_symlink():
+            os.rename(path, _aside(path))
         os.replace(beside, path)
     finally:
         _remove(beside)
+        recover(path)
+
+
+def recover(path: Path | str) -> None:
+    """Put an old folder back that a kill left aside, or remove it if the new one is in its place.
+
+    `replacing` does so first; whoever reads a folder that nobody will write anew must call it.
+    """
+    path = Path(path)
+    aside = _aside(path)
+    if not os.path.lexists(path):
+        # Several processes of one run may find it at once; the fastest puts it back.
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(aside, path)
+    else:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_json(path: Path | str, data: Any) -> None:
@@ -57,6 +81,13 @@ def write_text(path: Path | str, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
+def write_private(path: Path | str, text: str) -> None:
+    """Write text atomically, for the eyes of the file's owner alone."""
+    with replacing(path) as beside:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(text)
+
+
 def sha256(path: Path | str) -> str:
     """SHA-256 of a file, or of a folder's sorted relative names and file sums; hexadecimal."""
     path = Path(path)
@@ -80,10 +111,15 @@ def require_space(folder: Path | str, gib: float) -> None:
         raise UserError(what, where=str(folder), fix="free some space, for example `dvc gc -w`")
 
 
-def _remove(path: Path, *, only_folder: bool = False) -> None:
+def _aside(path: Path) -> Path:
+    """Where an old folder waits while the new one takes its place."""
+    return path.with_name(f".{path.name}.old")
+
+
+def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    elif not only_folder:
+    else:
         path.unlink(missing_ok=True)
 
 

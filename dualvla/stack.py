@@ -27,12 +27,13 @@ import psutil
 
 from dualvla import files
 from dualvla.errors import UserError
+from dualvla.store import identities, keys
 from dualvla.store.keys import Keys
-from dualvla.store.keys import local as local_keys
 
 STATE = Path(".dualvla")
+IDENTITIES = STATE / "s3.json"
 HOST = "127.0.0.1"
-START_TIMEOUT = 90.0  # seconds; a busy machine migrates Prefect's database slowly
+START_TIMEOUT = 300.0  # seconds; a busy machine migrates Prefect's database slowly
 DEFAULT_PREFECT_PORT, DEFAULT_S3_PORT = 4200, 8333
 S3_PORT_COUNT = 12  # SeaweedFS opens a port for each of its servers, and each one's gRPC
 PORT_BASE = "DUALVLA_PORT_BASE"
@@ -73,12 +74,17 @@ def ports(environ: Mapping[str, str] = os.environ) -> tuple[int, tuple[int, ...]
     return int(base), _row(int(base) + 1)
 
 
-def services(root: Path, pair: Keys) -> tuple[Service, ...]:
-    """The servers of this project's stack, on the ports of the running ones where they run."""
+def services(root: Path, owner: Keys | None = None) -> tuple[Service, ...]:
+    """The servers of this project's stack, on the ports of the running ones where they run.
+
+    Args:
+        root: the project's folder.
+        owner: of the S3 server; needed to start it only.
+    """
     prefect_port, s3_ports = ports()
     prefect_port = (_recorded(root, "prefect") or {}).get("ports", [prefect_port])[0]
     s3_ports = tuple((_recorded(root, "s3") or {}).get("ports", s3_ports))
-    return (_prefect(root, prefect_port), _seaweed(root, s3_ports, pair))
+    return (_prefect(root, prefect_port), _seaweed(root, s3_ports, owner))
 
 
 def _prefect(root: Path, port: int) -> Service:
@@ -97,12 +103,13 @@ def _prefect(root: Path, port: int) -> Service:
     )
 
 
-def _seaweed(root: Path, row: tuple[int, ...], pair: Keys) -> Service:
+def _seaweed(root: Path, row: tuple[int, ...], owner: Keys | None) -> Service:
     names = ("s3", "master", "volume", "filer", "admin")
     options = [f"-{name}.port={port}" for name, port in zip(names, row, strict=False)]
     options += [f"-{name}.port.grpc={port}" for name, port in zip(names, row[5:], strict=False)]
     options += [f"-s3.port.iceberg={row[10]}", f"-s3.port.lance={row[11]}"]
     options += ["-master.telemetry=false", "-admin.ui=false", "-webdav=false"]
+    options += [f"-s3.config={root / IDENTITIES}"]
     return Service(
         name="s3",
         url=f"http://{HOST}:{row[0]}",
@@ -112,7 +119,7 @@ def _seaweed(root: Path, row: tuple[int, ...], pair: Keys) -> Service:
             *(_weed(), "mini", f"-dir={root / STATE / 's3'}", f"-ip={HOST}", f"-ip.bind={HOST}"),
             *options,
         ),
-        environment=pair.environment(),
+        environment=owner.environment() if owner else {},
     )
 
 
@@ -134,9 +141,10 @@ def up(root: Path, *, names: tuple[str, ...] = ("prefect", "s3")) -> dict[str, s
     check_ports(root, names)
     (root / STATE / "s3").mkdir(parents=True, exist_ok=True)
     with _locked(root):
-        pair = local_keys(root, create=True)
-        assert pair is not None
-        wanted = [service for service in services(root, pair) if service.name in names]
+        owner = keys.local(root, create=True, who=keys.OWNER)
+        wanted = [service for service in services(root, owner) if service.name in names]
+        pairs = keys.stored(root, keys.IDENTITIES)
+        files.write_private(root / IDENTITIES, json.dumps(identities.seaweed(pairs)))
         starting = [service for service in wanted if not _alive(root, service.name)]
         for service in starting:
             _start(root, service)
@@ -147,8 +155,7 @@ def up(root: Path, *, names: tuple[str, ...] = ("prefect", "s3")) -> dict[str, s
 
 def check_ports(root: Path, names: tuple[str, ...] = ("prefect", "s3")) -> None:
     """Raise a `UserError` if a port that is about to be opened is in use."""
-    pair = local_keys(root) or Keys("", "")
-    for service in services(root, pair):
+    for service in services(root):
         if service.name in names and not _alive(root, service.name):
             for port in service.ports:
                 _require_free(port, service.name)
@@ -169,7 +176,7 @@ def down(root: Path) -> list[str]:
 def status(root: Path) -> dict[str, tuple[str, str]]:
     """Of each server its URL and one of `answers`, `does not answer`, `stopped`."""
     found = {}
-    for service in services(root.absolute(), local_keys(root) or Keys("", "")):
+    for service in services(root.absolute()):
         if _alive(root, service.name) is None:
             state = "stopped"
         else:
@@ -180,7 +187,7 @@ def status(root: Path) -> dict[str, tuple[str, str]]:
 
 def environment(root: Path) -> dict[str, str]:
     """Variables for a process that talks to Prefect; `PREFECT_API_URL` of the caller wins."""
-    prefect = services(root.absolute(), Keys("", ""))[0]
+    prefect = services(root.absolute())[0]
     given = os.environ.get("PREFECT_API_URL")
     return {**prefect.environment, **({"PREFECT_API_URL": given} if given else {})}
 

@@ -4,7 +4,8 @@ The local stack and a real S3 differ in endpoint and keys only. For `store.endpo
 from the stack; otherwise the keys come from where AWS clients look (environment, profile, role).
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from dualvla.config import Store
 from dualvla.errors import UserError
 from dualvla.store import keys
 from dualvla.store.keys import CREDENTIALS, Keys
+
+# As PREFECT_API_URL for Prefect: a server elsewhere, where `store.endpoint` says none.
+ENDPOINT = "DUALVLA_S3_ENDPOINT"
 
 
 @dataclass(frozen=True)
@@ -25,20 +29,28 @@ class Place:
     region: str
     keys: Keys | None  # None: where AWS clients look
     local: bool = False  # the local stack's
+    versioning: bool = False  # whether the bucket must keep what is overwritten
+    encryption: str | None = None  # server-side algorithm of what is uploaded
 
     @property
     def url(self) -> str:
         """For people: `s3://bucket at endpoint`."""
         return f"s3://{self.bucket} at {self.endpoint}"
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every request that makes an object says besides its content."""
+        return {"ServerSideEncryption": self.encryption} if self.encryption else {}
+
 
 def place(store: Store, root: Path) -> Place:
     """Where this project's objects lie; `root` is the folder that holds `.dualvla/`."""
-    if store.endpoint is not None:
-        return Place(store.endpoint, store.bucket, store.region, None)
+    safe = {"versioning": store.versioning, "encryption": store.encryption}
+    if (endpoint := store.endpoint or os.environ.get(ENDPOINT)) is not None:
+        return Place(endpoint, store.bucket, store.region, None, **safe)
     pair = keys.local(root)
-    service = next(one for one in stack.services(root, pair or Keys("", "")) if one.name == "s3")
-    return Place(service.url, store.bucket, store.region, pair, local=True)
+    service = next(one for one in stack.services(root) if one.name == "s3")
+    return Place(service.url, store.bucket, store.region, pair, local=True, **safe)
 
 
 def connect(where: Place, *, attempts: int = 5) -> Any:
@@ -65,11 +77,12 @@ def connect(where: Place, *, attempts: int = 5) -> Any:
 
 
 def check(where: Place, *, create: bool = False) -> None:
-    """Raise a `UserError` unless the bucket answers with these keys.
+    """Raise a `UserError` unless the bucket answers with these keys and is kept as `where` says.
 
     Args:
         where: the bucket.
-        create: make the bucket if there is none; meant for the local stack.
+        create: make the bucket if there is none, with versioning and encryption on; meant for the
+            local stack.
     """
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
@@ -81,13 +94,74 @@ def check(where: Place, *, create: bool = False) -> None:
         raise UserError("no keys for S3", where=where.url, fix=fix) from error
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
-        if code in MISSING and create:
-            client.create_bucket(Bucket=where.bucket)
-            return
-        raise _refused(code, where) from error
+        if code not in MISSING or not create:
+            raise _refused(code, where) from error
+        client.create_bucket(Bucket=where.bucket)
     except (BotoCoreError, ValueError) as error:
         fix = "`dualvla up` for the local stack, or mend store.endpoint"
         raise UserError("S3 does not answer", where=where.url, fix=fix) from error
+    for name, wanted, is_on, turn_on in PROTECTIONS:
+        if wanted(where):
+            _protect(where, connect(where), name, is_on, turn_on if create else None)
+
+
+def _protect(
+    where: Place,
+    client: Any,
+    name: str,
+    is_on: Callable[[Any, str], bool],
+    turn_on: Callable[[Any, Place], Any] | None,
+) -> None:
+    from botocore.exceptions import ClientError
+
+    try:
+        if is_on(client, where.bucket):
+            return
+        if turn_on is not None:
+            turn_on(client, where)
+            return
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if code in {"403", "AccessDenied"}:
+            return  # who may not look may not change it: whoever made the bucket answers for it
+        if code != "NotImplemented":
+            raise _refused(code, where) from error
+    fix = f"turn it on, as infra/terraform does, or change store.{name}"
+    raise UserError(f"the bucket has no {name}", where=where.url, fix=fix)
+
+
+def _is_versioned(client: Any, bucket: str) -> bool:
+    return bool(client.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled")
+
+
+def _is_encrypted(client: Any, bucket: str) -> bool:
+    from botocore.exceptions import ClientError
+
+    try:
+        client.get_bucket_encryption(Bucket=bucket)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ServerSideEncryptionConfigurationNotFoundError":
+            raise
+        return False
+    return True
+
+
+def _version(client: Any, where: Place) -> None:
+    client.put_bucket_versioning(Bucket=where.bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+def _encrypt(client: Any, where: Place) -> None:
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": where.encryption}}
+    client.put_bucket_encryption(
+        Bucket=where.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]}
+    )
+
+
+# Of each: its parameter, whether it is wanted, whether it is on, and how it is turned on.
+PROTECTIONS: tuple[tuple[str, Callable[[Place], bool], Any, Any], ...] = (
+    ("versioning", lambda where: where.versioning, _is_versioned, _version),
+    ("encryption", lambda where: where.encryption is not None, _is_encrypted, _encrypt),
+)
 
 
 def remote_config(where: Place, root: Path, prefix: str = "dvc") -> Mapping[str, str]:
@@ -99,6 +173,9 @@ def remote_config(where: Place, root: Path, prefix: str = "dvc") -> Mapping[str,
     }
     if where.local and (root / CREDENTIALS).is_file():
         settings["credentialpath"] = str((root / CREDENTIALS).absolute())
+        # A named profile would win over keys in the environment.
+        if keys.given() is None and (who := keys.identity()) != keys.OWNER:
+            settings["profile"] = who
     return settings
 
 
