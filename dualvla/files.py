@@ -84,8 +84,8 @@ def write_text(path: Path | str, text: str) -> None:
 def write_private(path: Path | str, text: str) -> None:
     """Write text atomically, for the eyes of the file's owner alone."""
     with replacing(path) as beside:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            stream.write(text)
+        beside.touch(mode=0o600, exist_ok=False)
+        beside.write_text(text, encoding="utf-8")
 
 
 def sha256(path: Path | str) -> str:
