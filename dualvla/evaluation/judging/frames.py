@@ -1,0 +1,71 @@
+"""Pictures of an episode as a judge sees them: read back from its video, without the caption.
+
+Videos are the only pictures that an evaluation keeps. They are small and lossy, which a judge of
+pick and place bears; keeping every picture would cost a hundred times the space. The caption under
+a picture is cut off, because it repeats the model's words beside what they are judged by.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+from dualvla.conventions import ACTION_NAMES
+from dualvla.evaluation import videos
+from dualvla.interface import ImageArray
+
+JPEG_QUALITY = 85
+# Pixels under the picture in a video: what `videos.write` puts there.
+CAPTION = (
+    2 * videos.MARGIN
+    + (videos.TOLD + 1 + videos.SAID) * videos.LINE_HEIGHT
+    + len(ACTION_NAMES) * videos.ROW_HEIGHT
+)
+
+Film = Callable[[Sequence[int]], list[ImageArray]]  # pictures at steps, in the order asked for
+
+
+class UnreadableError(Exception):
+    """A film that cannot be shown."""
+
+
+def of_video(path: Path, steps: Sequence[int]) -> list[ImageArray]:
+    """Pictures at `steps` (0 is the first) of an mp4 that `videos.write` wrote: (H, W, 3) each.
+
+    Raises:
+        UnreadableError: no such file, no video, or fewer pictures than asked for.
+    """
+    wanted, found = set(steps), {}
+    try:
+        with av.open(str(path)) as container:
+            for step, frame in enumerate(container.decode(video=0)):
+                if step in wanted:
+                    picture = frame.to_ndarray(format="rgb24")
+                    found[step] = picture[: picture.shape[0] - CAPTION]
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise UnreadableError(f"{path.name}: {type(error).__name__}") from error
+    missing = sorted(wanted - found.keys())
+    if missing:
+        raise UnreadableError(f"{path.name}: no picture at step {missing[0]}")
+    return [found[step] for step in steps]
+
+
+def spread(length: int, count: int) -> list[int]:
+    """At most `count` steps out of `length`, evenly, the first and the last among them."""
+    return sorted({round(step) for step in np.linspace(0, length - 1, min(count, length))})
+
+
+def jpeg(picture: ImageArray) -> bytes:
+    """Encode a picture; the same picture gives the same bytes."""
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(stream, "JPEG", quality=JPEG_QUALITY)
+    return stream.getvalue()
+
+
+def data_uri(encoded: bytes) -> str:
+    """A JPEG as an address that pages and endpoints read."""
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}"
