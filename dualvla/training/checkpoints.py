@@ -39,6 +39,7 @@ def fingerprint(parameters: Mapping[str, Any], inputs: Sequence[Path]) -> str:
 def folder(stage: str, mark: str) -> Path:
     """Folder of a run's resume point; those of the stage's other fingerprints are removed."""
     home = paths.CHECKPOINTS / stage
+    files.recover(home / mark)
     for other in home.glob("*"):
         if other.name != mark:
             shutil.rmtree(other, ignore_errors=True)
