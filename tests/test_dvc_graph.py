@@ -22,6 +22,7 @@ FRAME = {
     "dualvla.files",
     "dualvla.paths",
     "dualvla.progress",
+    "dualvla.redaction",
     "dualvla.runs",
     "dualvla.stages",
     "dualvla.stages.runner",
