@@ -3,18 +3,27 @@
 Servers, DVC and Prefect are the real ones; only the stages are toys.
 """
 
-import json
+import functools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import prefect_calls
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dualvla import stack
+
+# A busy machine is slow, and a found counter-example must be found again by whoever looks.
+settings.register_profile(
+    "dualvla", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("dualvla")
 
 REPOSITORY = Path(__file__).parents[1]
 TOY = Path(__file__).parent / "toy"
@@ -138,17 +147,23 @@ def project(bare_project, servers) -> Project:
 
 
 @pytest.fixture
-def prefect_api(servers, monkeypatch):
+def prefect_api(servers):
     """GET and POST to the stack's Prefect server."""
-    import urllib.request
-
     url = stack.status(servers)["prefect"][0]
+    return functools.partial(prefect_calls.call, f"{url}/api")
 
-    def call(path: str, body: object | None = None):
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{url}/api{path}", data=data, headers=headers)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.loads(response.read())
 
-    return call
+@pytest.fixture
+def single_precision(monkeypatch):
+    """For what is computed in two ways: in bf16 rows round by what they are batched with."""
+    from dualvla.training import loop
+
+    monkeypatch.setattr(loop, "precision", lambda: "no")
+
+
+@pytest.fixture
+def interruptible():
+    """A shell's background jobs ignore SIGINT, and so would every process that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -1,11 +1,11 @@
 """A copy of the repository in which a flow runs on the smoke profile with servers of its own."""
 
-import json
 import subprocess
 import sys
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+
+import prefect_calls
 
 from dualvla import stack, workspace
 
@@ -26,11 +26,7 @@ class Tree:
 
 
 def api(root: Path, path: str, body: object | None = None):
-    url = f"{stack.environment(root)['PREFECT_API_URL']}{path}"
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as response:
-        return json.loads(response.read())
+    return prefect_calls.call(stack.environment(root)["PREFECT_API_URL"], path, body)
 
 
 def latest(tree: Tree) -> tuple[dict, dict[str, dict]]:
