@@ -1,12 +1,14 @@
 """Short trainings whose losses and weights one and two processes are compared by.
 
-Run as a module it trains under whatever launched it and writes `<out>/<name>.json` and
+They compute in single precision everywhere: in bf16 a row rounds by what it is batched with. Run as
+a module it trains under whatever launched it and writes `<out>/<name>.json` and
 `<out>/<name>.safetensors`.
 """
 
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 import torch
 from safetensors.torch import save_file
@@ -73,7 +75,8 @@ def fit(objective, folder: Path, stop_at: int | None = None) -> tuple[nn.Module,
 
     run = loop.Run("test", batch, objective(model), lambda: [heldout(0), heldout(1)], folder)
     settings = params().specialist.model_copy(update={"checkpoint_every": 2})
-    return model, loop.fit(model, run, settings, steps=STEPS)
+    with mock.patch.object(loop, "precision", return_value="no"):
+        return model, loop.fit(model, run, settings, steps=STEPS)
 
 
 def main(out: Path) -> None:
