@@ -4,6 +4,12 @@ A rate of 24 trials is uncertain by ten points, so no rate leaves this project w
 interval, and two models are compared on the same starts, where most of the noise cancels. Exact and
 closed forms where episodes are independent. Where the same starts return under several seeds they
 are not, and starts and seeds are resampled by a fixed generator: same outcomes, same interval.
+
+What the intervals keep of their promise, by exact enumeration: Wilson's covers the true rate with
+95 % within a point on average over all rates, whatever the number of episodes; at one single rate
+it may miss by several points, as every interval of counts does. The paired one is within a point
+from 48 pairs on, on average over models that differ in up to half of them. With fewer pairs, or
+where few of them differ, it is conservative: it covers more often, and is wider than it must be.
 """
 
 import functools
@@ -13,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -60,6 +66,48 @@ def mcnemar(first_only: int, second_only: int) -> float:
     """Exact two-sided McNemar p-value from the two counts of discordant pairs."""
     discordant = first_only + second_only
     return float(min(1.0, 2 * stats.binom.cdf(min(first_only, second_only), discordant, 0.5)))
+
+
+def mcnemar_power(pairs: int, discordance: float, difference: float, alpha: float) -> float:
+    """Chance that McNemar's exact test comes out below `alpha`; exact over all outcomes.
+
+    Args:
+        pairs: number of them.
+        discordance: true share of pairs in which the two models differ, in [0, 1].
+        difference: true difference of the two rates; its size is at most `discordance`.
+        alpha: level of the test.
+    """
+    if not discordance:
+        return 0.0
+    counts = np.arange(pairs + 1)  # of discordant pairs
+    most = stats.binom.ppf(alpha / 2, counts, 0.5) - 1  # of the rarer kind that are significant
+    share = (discordance + difference) / (2 * discordance)
+    shown = stats.binom.cdf(most, counts, share) + stats.binom.cdf(most, counts, 1 - share)
+    return float(stats.binom.pmf(counts, pairs, discordance) @ shown)
+
+
+def detectable(
+    pairs: int, discordance: float, alpha: float = 0.05, power: float = 0.8
+) -> float | None:
+    """Smallest true difference of two rates that McNemar's exact test shows with chance `power`.
+
+    Args:
+        pairs: number of them.
+        discordance: share of pairs in which the two models differ; where it is smaller than a
+            difference that is tried, all pairs that differ do so in one direction.
+        alpha: level of the test, 0.05 over the number of comparisons of a family.
+        power: wanted.
+
+    Returns:
+        the difference in (0, 1]; None if so few pairs can show none.
+    """
+
+    def lacking(difference: float) -> float:
+        return power - mcnemar_power(pairs, max(discordance, difference), difference, alpha)
+
+    if lacking(1.0) > 0:
+        return None
+    return float(optimize.brentq(lacking, 0.0, 1.0, xtol=1e-6))
 
 
 def paired_difference(
@@ -127,6 +175,56 @@ def crossed_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def wider(values: NDArray[np.floating], low: float, high: float) -> tuple[float, float]:
+    """The interval of `values` (S, R) over starts and seeds, or what of [low, high] is beyond it.
+
+    `low` and `high` are those of independent episodes, which a bootstrap of few rows can undercut.
+    """
+    if not np.isfinite(values).any():
+        return low, high
+    crossed = crossed_interval(values)
+    return min(low, crossed[0]), max(high, crossed[1])
+
+
+def crossed_difference(
+    first: NDArray[np.floating], second: NDArray[np.floating]
+) -> tuple[float, float, float]:
+    """Difference of two success rates over the same starts and seeds, with its interval.
+
+    The wider one of `crossed_interval` of the paired differences and `paired_difference`.
+
+    Args:
+        first: (S, R) outcomes of the first model by start and seed; NaN where there is none.
+        second: (S, R) of the second, on the same starts under the same seeds.
+
+    Returns:
+        difference first minus second in [-1, 1], low, high.
+
+    Raises:
+        ValueError: no pair, or not the same starts and seeds.
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"pairs of {first.shape} and {second.shape}")
+    known = np.isfinite(first) & np.isfinite(second)
+    difference, *bounds = paired_difference(first[known] > 0.5, second[known] > 0.5)
+    return difference, *wider(np.where(known, first - second, np.nan), *bounds)
+
+
+def by_start(starts: Sequence[str], values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Outcomes (n,) of starts that return, as (S, R): a row a start, in order of appearance.
+
+    R is the most that any start has; the rest is NaN.
+    """
+    rows: dict[str, list[float]] = {}
+    for start, value in zip(starts, values, strict=True):
+        rows.setdefault(start, []).append(float(value))
+    table = np.full((len(rows), max(map(len, rows.values()), default=0)), np.nan)
+    for place, row in enumerate(rows.values()):
+        table[place, : len(row)] = row
+    return table
 
 
 @functools.lru_cache(maxsize=4)

@@ -61,3 +61,43 @@ def test_the_interval_holds_the_mean_and_ignores_the_order(rows, columns, seed):
 def test_no_outcome_has_no_interval():
     with pytest.raises(ValueError, match="nothing"):
         statistics.crossed_interval(np.full((3, 2), np.nan))
+
+
+def test_a_difference_over_starts_and_seeds_leaves_crashes_out_and_turns_with_the_models():
+    first, second = outcomes(40, 3, 2, 0.7), outcomes(40, 3, 3, 0.4)
+    first[3, 1], second[5, 2] = np.nan, np.nan
+    difference, low, high = statistics.crossed_difference(first, second)
+    known = np.isfinite(first) & np.isfinite(second)
+    assert difference == pytest.approx((first - second)[known].mean())
+    assert low < difference < high
+    turned = statistics.crossed_difference(second, first)
+    assert turned == pytest.approx((-difference, -high, -low), abs=1e-6)
+
+
+def test_a_difference_is_never_surer_than_that_of_independent_pairs():
+    first = np.ones((4, 1))
+    second = np.zeros((4, 1))  # a bootstrap of four equal pairs would be certain
+    difference, low, high = statistics.crossed_difference(first, second)
+    expected = statistics.paired_difference(first[:, 0] > 0.5, second[:, 0] > 0.5)
+    assert (difference, low, high) == (1.0, expected[1], 1.0)
+
+
+def test_starts_that_repeat_their_outcome_add_no_certainty_to_a_difference():
+    first, second = outcomes(60, 1, 4, 0.7), outcomes(60, 1, 5, 0.4)
+    once = statistics.crossed_difference(first, second)
+    often = [np.repeat(table, 8, axis=1) for table in (first, second)]
+    again = statistics.crossed_difference(*often)
+    pairs = statistics.paired_difference(*(table.ravel() > 0.5 for table in often))
+    assert again[0] == pytest.approx(once[0])
+    assert again[2] - again[1] > 2 * (pairs[2] - pairs[1])
+
+
+def test_outcomes_are_laid_out_by_start():
+    table = statistics.by_start(["b", "a", "b"], np.array([1.0, 0.0, np.nan]))
+    np.testing.assert_array_equal(table, [[1.0, np.nan], [0.0, np.nan]])
+    assert statistics.by_start([], np.array([])).shape == (0, 0)
+
+
+def test_other_starts_are_no_pairs():
+    with pytest.raises(ValueError, match="pairs"):
+        statistics.crossed_difference(np.ones((2, 2)), np.ones((2, 1)))

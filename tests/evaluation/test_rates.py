@@ -1,11 +1,13 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import binom_test_reject_interval, proportion_confint
 
 from dualvla.evaluation import statistics
 
@@ -89,3 +91,102 @@ def test_the_paired_interval_covers_the_truth_95_times_in_100(only_first, only_s
 def test_pairs_must_match():
     with pytest.raises(ValueError, match="pairs"):
         statistics.paired_difference(np.ones(3, bool), np.ones(2, bool))
+
+
+GRID = (np.arange(400) + 0.5) / 400  # true rates
+
+
+@pytest.mark.parametrize("n", [1, 4, 24, 96, 288])
+def test_wilson_covers_as_often_as_it_says_on_average(n):
+    counts = np.arange(n + 1)
+    low, high = np.array([statistics.wilson(int(k), n) for k in counts]).T
+    true = GRID[:, None]
+    chances = stats.binom.pmf(counts, n, true) * ((low <= true) & (true <= high))
+    assert chances.sum(1).mean() == pytest.approx(0.95, abs=0.01)
+
+
+def coverage(n):
+    """Coverage of the paired interval for each of many pairs of models; exact."""
+    one, other = np.array([(a, b) for a in range(n + 1) for b in range(n + 1 - a)]).T
+    rest = n - one - other
+    found = []
+    for cells in zip(one, other, rest, strict=True):
+        first, second = (
+            np.repeat([True, False, False], cells),
+            np.repeat([False, True, False], cells),
+        )
+        found.append(statistics.paired_difference(first, second)[1:])
+    low, high = np.array(found).T + [[-1e-12], [1e-12]]
+    ways = special.gammaln([n + 1, 1, 1]).sum() - special.gammaln(
+        [one + 1, other + 1, rest + 1]
+    ).sum(0)
+    shares = np.arange(0.025, 0.5, 0.05)
+    for a, b in ((a, b) for a in shares for b in shares if a + b <= 0.5):
+        logs = special.xlogy(one, a) + special.xlogy(other, b) + special.xlogy(rest, 1 - a - b)
+        yield np.exp(ways + logs)[(low <= a - b) & (a - b <= high)].sum()
+
+
+def test_the_paired_interval_covers_within_a_point_from_48_pairs_on():
+    assert np.mean(list(coverage(48))) == pytest.approx(0.95, abs=0.01)
+    assert np.mean(list(coverage(72))) == pytest.approx(0.95, abs=0.01)
+
+
+@pytest.mark.parametrize("n", [6, 12, 24])
+def test_the_paired_interval_is_conservative_at_few_pairs(n):
+    found = list(coverage(n))
+    assert np.mean(found) > 0.96
+    assert min(found) > 0.93
+
+
+@given(st.integers(1, 12), st.floats(0.01, 1), st.floats(-1, 1), st.sampled_from([0.2, 0.05, 0.01]))
+@settings(deadline=None, max_examples=40)
+def test_the_power_is_the_chance_of_all_outcomes_that_are_significant(n, discordance, way, alpha):
+    difference = discordance * way
+    one, other = (discordance + difference) / 2, (discordance - difference) / 2
+    expected = 0.0
+    for a in range(n + 1):
+        for b in range(n + 1 - a):
+            if statistics.mcnemar(a, b) < alpha:
+                shares = [one, other, 1 - discordance]
+                expected += stats.multinomial.pmf([a, b, n - a - b], n, shares)
+    found = statistics.mcnemar_power(n, discordance, difference, alpha)
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.integers(0, 60), st.sampled_from([0.05, 0.01, 0.05 / 7]))
+@settings(deadline=None, max_examples=25)
+def test_the_significant_counts_are_those_of_statsmodels(discordant, alpha):
+    most, least = binom_test_reject_interval(0.5, discordant, alpha)
+    shown = [k for k in range(discordant + 1) if statistics.mcnemar(k, discordant - k) < alpha]
+    assert shown == [k for k in range(discordant + 1) if k <= most or k >= least]
+
+
+def test_few_pairs_raise_false_alarms_far_less_often_than_said():
+    for n, discordance in itertools.product((6, 24, 96), (0.05, 0.2, 0.6)):
+        assert statistics.mcnemar_power(n, discordance, 0.0, 0.05) <= 0.05
+
+
+@pytest.mark.parametrize(("pairs", "discordance"), [(200, 0.1), (500, 0.2), (2000, 0.4)])
+def test_what_is_detectable_agrees_with_the_formula_for_many_pairs(pairs, discordance):
+    # Miettinen (1968), normal approximation: the exact test asks for a little more.
+    found = statistics.detectable(pairs, discordance)
+    z, power = stats.norm.ppf([0.975, 0.8])
+    root, rest = np.sqrt(discordance), np.sqrt(discordance - found**2)
+    assert 1.0 < pairs / ((z * root + power * rest) / found) ** 2 < 1.12
+    assert statistics.mcnemar_power(pairs, discordance, found, 0.05) == pytest.approx(0.8, abs=1e-4)
+
+
+@given(st.integers(6, 200), st.floats(0, 1))
+@settings(deadline=None, max_examples=12)
+def test_more_pairs_or_a_milder_level_detect_smaller_differences(pairs, discordance):
+    found = statistics.detectable(pairs, discordance)
+    assert 0 < found <= 1
+    assert statistics.detectable(2 * pairs, discordance) <= found + 1e-5
+    stricter = statistics.detectable(pairs, discordance, alpha=0.01)
+    assert stricter is None or stricter >= found - 1e-5
+
+
+def test_five_pairs_can_show_nothing():
+    assert statistics.detectable(5, 0.5) is None
+    assert statistics.detectable(0, 0.0) is None
+    assert statistics.detectable(6, 0.0) == pytest.approx(0.8 ** (1 / 6), abs=1e-5)
