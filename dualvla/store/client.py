@@ -4,7 +4,9 @@ The local stack and a real S3 differ in endpoint and keys only. For `store.endpo
 from the stack; otherwise the keys come from where AWS clients look (environment, profile, role).
 """
 
+import functools
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,18 +45,34 @@ class Place:
         return {"ServerSideEncryption": self.encryption} if self.encryption else {}
 
 
-def place(store: Store, root: Path) -> Place:
-    """Where this project's objects lie; `root` is the folder that holds `.dualvla/`."""
+def place(store: Store, root: Path, who: str | None = None) -> Place:
+    """Where this project's objects lie.
+
+    Args:
+        store: parameters.
+        root: the folder that holds `.dualvla/`.
+        who: identity to act as on the local stack; None is that of this process.
+    """
     safe = {"versioning": store.versioning, "encryption": store.encryption}
     if (endpoint := store.endpoint or os.environ.get(ENDPOINT)) is not None:
         return Place(endpoint, store.bucket, store.region, None, **safe)
-    pair = keys.local(root)
+    pair = keys.local(root, who=who)
     service = next(one for one in stack.services(root) if one.name == "s3")
     return Place(service.url, store.bucket, store.region, pair, local=True, **safe)
 
 
 def connect(where: Place, *, attempts: int = 5) -> Any:
-    """A boto3 client; `attempts` bounds the tries of one request."""
+    """A boto3 client, the same for the same place; `attempts` bounds the tries of one request."""
+    # boto3 builds clients slowly and not safely in threads; a forked child must not share sockets.
+    with _BUILDING:
+        return _connect(where, attempts, os.getpid())
+
+
+_BUILDING = threading.Lock()
+
+
+@functools.lru_cache(maxsize=16)
+def _connect(where: Place, attempts: int, _process: int) -> Any:
     import boto3
     from botocore.config import Config
 

@@ -1,25 +1,33 @@
 """Published versions: a set of files under one prefix, made whole by its manifest.
 
 Objects go first, each with its SHA-256 for the server to check; the manifest goes last and only if
-there is none. So a reader who sees a manifest sees all of a version, a killed upload is no version,
-and publishing the same content again uploads nothing. Sums are verified by reading back, because a
-multipart object's own checksum is one of parts: it costs the traffic once a version.
+there is none. So a reader who sees a manifest sees all of a version, a killed upload is no version
+and is gone on with, and publishing the same content again uploads nothing. Sums are verified by
+reading back, because a multipart object's own checksum is one of parts: it costs the traffic once a
+version.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dualvla import files
 from dualvla.errors import UserError
-from dualvla.store import client
+from dualvla.store import client, transfers
 from dualvla.store.client import Place
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
+NONE_SUCH = {"404", "NoSuchKey"}
+# What a conditional write answers to all but one: another's came first.
+LOST = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,15 @@ class Version:
     new: bool  # False: it was there already
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A version as a listing shows it."""
+
+    name: str  # the prefix's last part
+    manifest: Mapping[str, Any]
+    published: datetime
+
+
 def publish(where: Place, prefix: str, contents: Mapping[str, Path], about: Any) -> Version:
     """Upload files as version `prefix` and verify them.
 
@@ -42,42 +59,63 @@ def publish(where: Place, prefix: str, contents: Mapping[str, Path], about: Any)
         about: plain data stored in the manifest: profile, commit, summary.
 
     Raises:
-        UserError: a file is missing; an object read back differs from what was sent.
+        UserError: a file is missing or has the manifest's name; an object read back differs from
+            what was sent.
     """
     s3 = client.connect(where)
     found = read_manifest(where, prefix)
     if found is not None:
-        return _version(prefix, found, new=False)
+        return published(prefix, found)
+    chosen = _expand(contents)
+    if MANIFEST in chosen:
+        raise UserError(f"{MANIFEST} is the manifest's own name", where=str(chosen[MANIFEST]))
     objects = {}
-    for name, path in sorted(_expand(contents).items()):
+    for name, path in sorted(chosen.items()):
         sum_, size = files.sha256(path), path.stat().st_size
         objects[name] = {"sha256": sum_, "bytes": size}
-        s3.upload_file(
-            str(path),
-            where.bucket,
-            f"{prefix}/{name}",
-            ExtraArgs={"ChecksumAlgorithm": "SHA256", "ContentType": _content_type(name)},
-        )
+        transfers.upload(s3, where, f"{prefix}/{name}", path, sum_)
     manifest = {"schema": SCHEMA, "version": prefix, "about": about, "files": objects}
     verify(where, prefix, manifest)
-    body = json.dumps(manifest, indent=2, sort_keys=True).encode()
-    _put_once(s3, where.bucket, f"{prefix}/{MANIFEST}", body)
-    return _version(prefix, manifest, new=True)
+    # Where another process published the same content first, its manifest says the same.
+    put_json(s3, where, f"{prefix}/{MANIFEST}", manifest, IfNoneMatch="*")
+    return published(prefix, manifest, new=True)
 
 
 def read_manifest(where: Place, prefix: str) -> Mapping[str, Any] | None:
     """The manifest of a version, None if there is no such version."""
-    from botocore.exceptions import ClientError
+    found = get_json(client.connect(where), where, f"{prefix}/{MANIFEST}")
+    return None if found is None else found[0]
 
+
+def require(where: Place, prefix: str) -> Mapping[str, Any]:
+    """The manifest of a version; a `UserError` if there is no such version."""
+    manifest = read_manifest(where, prefix)
+    if manifest is None:
+        raise UserError("no such version", where=f"{where.url}/{prefix}", fix="publish it")
+    return manifest
+
+
+def listing(where: Place, prefix: str) -> list[Listed]:
+    """Versions right below a prefix, oldest first.
+
+    A version's files may be called `manifest.json` too: only `PREFIX/NAME/manifest.json` counts.
+    """
     s3 = client.connect(where)
-    try:
-        body = s3.get_object(Bucket=where.bucket, Key=f"{prefix}/{MANIFEST}")["Body"].read()
-    except ClientError as error:
-        if error.response["Error"]["Code"] in {"404", "NoSuchKey"}:
-            return None
-        raise
-    found: Mapping[str, Any] = json.loads(body)
-    return found
+    found = []
+    for name in folders(s3, where, prefix):
+        answer = get_json(s3, where, f"{prefix}/{name}/{MANIFEST}")
+        if answer is not None:
+            found.append(Listed(name, answer[0], answer[1]["LastModified"]))
+    return sorted(found, key=lambda one: (one.published, one.name))
+
+
+def folders(s3: Any, where: Place, prefix: str) -> list[str]:
+    """Names of what lies like a folder right below a prefix."""
+    pages = s3.get_paginator("list_objects_v2").paginate(
+        Bucket=where.bucket, Prefix=f"{prefix}/", Delimiter="/"
+    )
+    found = [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", [])]
+    return sorted(PurePosixPath(one).name for one in found)
 
 
 def verify(where: Place, prefix: str, manifest: Mapping[str, Any] | None = None) -> int:
@@ -86,37 +124,110 @@ def verify(where: Place, prefix: str, manifest: Mapping[str, Any] | None = None)
     Raises:
         UserError: no such version, or the first object that differs or is missing.
     """
-    from botocore.exceptions import ClientError
-
-    manifest = manifest or read_manifest(where, prefix)
-    if manifest is None:
-        raise UserError("no such version", where=f"{where.url}/{prefix}", fix="publish it")
+    manifest = manifest or require(where, prefix)
     s3 = client.connect(where)
     for name, expected in manifest["files"].items():
         key = f"{prefix}/{name}"
-        try:
-            body = s3.get_object(Bucket=where.bucket, Key=key)["Body"]
-        except ClientError as error:
-            raise UserError("object is missing", where=f"{where.url}/{key}") from error
-        digest = hashlib.sha256()
-        for chunk in body.iter_chunks(2**20):
-            digest.update(chunk)
-        if digest.hexdigest() != expected["sha256"]:
-            raise UserError("object differs from what was published", where=f"{where.url}/{key}")
+        with _there(where, key):
+            found = transfers.sum_of(s3, where.bucket, key)
+        if found != expected["sha256"]:
+            raise _differs(where, key)
     return len(manifest["files"])
 
 
-def _put_once(s3: Any, bucket: str, key: str, body: bytes) -> None:
+def read(where: Place, prefix: str, manifest: Mapping[str, Any], name: str) -> bytes:
+    """One small file of a version, compared with its sum.
+
+    Raises:
+        UserError: the version has no such file, or it differs from what was published.
+    """
+    key = f"{prefix}/{name}"
+    if name not in manifest["files"]:
+        raise UserError("the version has no such file", where=f"{where.url}/{key}")
+    content = bytearray()
+    with _there(where, key):
+        transfers.read(client.connect(where), where.bucket, key, content.extend)
+    if hashlib.sha256(content).hexdigest() != manifest["files"][name]["sha256"]:
+        raise _differs(where, key)
+    return bytes(content)
+
+
+def pull(where: Place, prefix: str, out: Path) -> tuple[int, int]:
+    """Download a version into a folder; return its files and the bytes that were read.
+
+    Everything is written beside the folder and compared with the manifest's sums before it takes
+    the folder's name. A stopped pull goes on with what it had.
+
+    Args:
+        where: the bucket.
+        prefix: of the version.
+        out: folder made; may be there if it holds the same version.
+
+    Raises:
+        UserError: no such version, something else lies at `out`, another process pulls to it, or
+            an object differs from what was published.
+    """
+    manifest = require(where, prefix)
+    for name in manifest["files"]:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise UserError(
+                f"a file's name leaves the folder: {name}", where=f"{where.url}/{prefix}"
+            )
+    if out.exists():
+        _require_same(out, manifest)
+        return len(manifest["files"]), 0
+    beside = out.with_name(f".{out.name}.pull")
+    beside.mkdir(parents=True, exist_ok=True)
+    with _alone(beside):
+        s3, count = client.connect(where), 0
+        for name, entry in manifest["files"].items():
+            with _there(where, f"{prefix}/{name}"):
+                count += transfers.download(s3, where, f"{prefix}/{name}", beside / name, entry)
+        files.write_json(beside / MANIFEST, manifest)
+        wanted = {MANIFEST, *manifest["files"]}
+        for path in beside.rglob("*"):  # of another version, pulled half to the same place
+            if path.is_file() and path.relative_to(beside).as_posix() not in wanted:
+                path.unlink()
+        os.rename(beside, out)
+    return len(manifest["files"]), count
+
+
+def put_json(s3: Any, where: Place, key: str, data: Any, **condition: str) -> bool:
+    """Write JSON as an object; False if `IfMatch` or `IfNoneMatch` does not hold."""
     from botocore.exceptions import ClientError
 
+    body = json.dumps(data, indent=2, sort_keys=True).encode()
     try:
         s3.put_object(
-            Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", ContentType="application/json"
+            Bucket=where.bucket,
+            Key=key,
+            Body=body,
+            ContentType="application/json",
+            **condition,
+            **where.options,
         )
     except ClientError as error:
-        # Another process published the same content first: its manifest says the same.
-        if error.response["Error"]["Code"] != "PreconditionFailed":
+        if not condition or error.response["Error"]["Code"] not in LOST | NONE_SUCH:
             raise
+        # A request may be repeated whose first answer was lost: then what is there is ours.
+        found = get_json(s3, where, key)
+        return found is not None and found[0] == json.loads(body)
+    return True
+
+
+def get_json(s3: Any, where: Place, key: str) -> tuple[Any, Mapping[str, Any]] | None:
+    """An object's JSON and the server's answer about it; None if there is no such object."""
+    from botocore.exceptions import ClientError
+
+    content = bytearray()
+    try:
+        answer = transfers.read(s3, where.bucket, key, content.extend)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in NONE_SUCH:
+            return None
+        raise
+    return json.loads(content), answer
 
 
 def _expand(contents: Mapping[str, Path]) -> dict[str, Path]:
@@ -132,12 +243,46 @@ def _expand(contents: Mapping[str, Path]) -> dict[str, Path]:
     return found
 
 
-def _version(prefix: str, manifest: Mapping[str, Any], *, new: bool) -> Version:
+def published(prefix: str, manifest: Mapping[str, Any], *, new: bool = False) -> Version:
+    """What a manifest says of its version."""
     sizes = [entry["bytes"] for entry in manifest["files"].values()]
     return Version(prefix, len(sizes), sum(sizes), new)
 
 
-def _content_type(name: str) -> str:
-    import mimetypes
+@contextlib.contextmanager
+def _there(where: Place, key: str) -> Iterator[None]:
+    """Turn a missing object into a `UserError`."""
+    from botocore.exceptions import ClientError
 
-    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in NONE_SUCH:
+            raise
+        raise UserError("object is missing", where=f"{where.url}/{key}") from error
+
+
+def _differs(where: Place, key: str) -> UserError:
+    return UserError("object differs from what was published", where=f"{where.url}/{key}")
+
+
+def _require_same(out: Path, manifest: Mapping[str, Any]) -> None:
+    for name, entry in manifest["files"].items():
+        path = out / name
+        if not path.is_file() or files.sha256(path) != entry["sha256"]:
+            raise UserError(
+                "it is there and is not this version", where=str(out), fix="choose another folder"
+            )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError("another process pulls to it", where=str(folder), fix="wait") from error
+    finally:
+        os.close(handle)

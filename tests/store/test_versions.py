@@ -4,19 +4,10 @@ import dataclasses
 
 import pytest
 
-from dualvla import config
+from dualvla import files
 from dualvla.errors import UserError
 from dualvla.store import client, versions
 from dualvla.store.keys import Keys
-
-
-@pytest.fixture
-def where(s3_root, request):
-    bucket = "v" + "".join(c for c in request.node.name if c.isalnum())[:40].lower()
-    store = config.Store(endpoint=None, bucket=bucket, region="us-east-1")
-    place = client.place(store, s3_root)
-    client.check(place, create=True)
-    return place
 
 
 @pytest.fixture
@@ -39,6 +30,86 @@ def test_a_version_is_complete_and_verified(where, contents):
         "report.md",
     }
     assert versions.verify(where, "retrain/1") == 3
+
+
+def test_the_bucket_keeps_what_is_overwritten_and_encrypts_it(where, contents):
+    s3 = client.connect(where)
+    versions.publish(where, "retrain/1", contents, {})
+    for name in (*versions.read_manifest(where, "retrain/1")["files"], versions.MANIFEST):
+        head = s3.head_object(Bucket=where.bucket, Key=f"retrain/1/{name}")
+        assert head["ServerSideEncryption"] == "AES256"
+    s3.put_object(Bucket=where.bucket, Key="retrain/1/report.md", Body=b"# tampered")
+    kept = s3.list_object_versions(Bucket=where.bucket, Prefix="retrain/1/report.md")["Versions"]
+    assert len(kept) == 2
+
+
+def test_a_bucket_that_is_not_kept_as_the_parameters_say_is_refused(where):
+    s3 = client.connect(where)
+    bare = dataclasses.replace(where, bucket="bare" + where.bucket[-20:])
+    s3.create_bucket(Bucket=bare.bucket)
+    with pytest.raises(UserError, match="the bucket has no versioning"):
+        client.check(bare)
+    client.check(dataclasses.replace(bare, versioning=False, encryption=None))
+    client.check(bare, create=True)
+    client.check(bare)
+
+
+def test_a_version_is_listed_by_its_own_manifest_only(where, tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    for name in ("1", "2"):
+        contents = {"incoming/manifest.json": tmp_path / "manifest.json"}
+        versions.publish(where, f"watch/{name}", contents, {"n": name})
+    half = "watch/half/incoming/manifest.json"  # of an upload that was killed
+    client.connect(where).put_object(Bucket=where.bucket, Key=half, Body=b"{}")
+    found = versions.listing(where, "watch")
+    assert [(one.name, one.manifest["about"]["n"]) for one in found] == [("1", "1"), ("2", "2")]
+    with pytest.raises(UserError, match="the manifest's own name"):
+        versions.publish(where, "watch/3", {"manifest.json": tmp_path / "manifest.json"}, {})
+
+
+def test_a_pulled_version_is_verified_and_whole(where, contents, tmp_path):
+    versions.publish(where, "retrain/1", contents, {})
+    out = tmp_path / "out" / "pulled"
+    count, read = versions.pull(where, "retrain/1", out)
+    assert (count, read) == (3, 256 * 40_000 + 2 + 8)
+    assert (out / "report.md").read_text() == "# report"
+    assert files.sha256(out / "models/dualvla") == files.sha256(contents["models/dualvla"])
+    assert versions.pull(where, "retrain/1", out) == (3, 0)
+    (out / "report.md").write_text("# other")
+    with pytest.raises(UserError, match="is not this version"):
+        versions.pull(where, "retrain/1", out)
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_stopped_pull_goes_on_where_it_stopped(where, contents, tmp_path):
+    versions.publish(where, "retrain/1", contents, {})
+    beside, name = tmp_path / ".out.pull", "models/dualvla/model.safetensors"
+    (beside / name).parent.mkdir(parents=True)
+    content = (contents["models/dualvla"] / "model.safetensors").read_bytes()
+    (beside / name).write_bytes(content[:-100])
+    (beside / "report.md").write_text("# report")
+    (beside / "of-another-version").write_text("x")
+    assert versions.pull(where, "retrain/1", tmp_path / "out") == (3, 102)
+    assert (tmp_path / "out" / name).read_bytes() == content
+    assert not (tmp_path / "out/of-another-version").exists()
+
+
+def test_a_pull_of_damaged_objects_leaves_no_folder(where, contents, tmp_path):
+    versions.publish(where, "retrain/1", contents, {})
+    client.connect(where).put_object(
+        Bucket=where.bucket, Key="retrain/1/report.md", Body=b"# tampered"
+    )
+    with pytest.raises(UserError, match=r"report\.md: object differs"):
+        versions.pull(where, "retrain/1", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_name_that_leaves_the_folder_is_refused(where, tmp_path):
+    entry = {"sha256": "0" * 64, "bytes": 1}
+    manifest = {"schema": 1, "version": "x", "about": {}, "files": {"../evil": entry}}
+    versions.put_json(client.connect(where), where, "retrain/x/manifest.json", manifest)
+    with pytest.raises(UserError, match=r"leaves the folder: \.\./evil"):
+        versions.pull(where, "retrain/x", tmp_path / "out")
 
 
 def test_the_same_version_is_not_published_twice(where, contents):
