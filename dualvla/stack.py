@@ -144,7 +144,7 @@ def up(root: Path, *, names: tuple[str, ...] = ("prefect", "s3")) -> dict[str, s
         owner = keys.local(root, create=True, who=keys.OWNER)
         wanted = [service for service in services(root, owner) if service.name in names]
         pairs = keys.stored(root, keys.IDENTITIES)
-        files.write_private(root / IDENTITIES, json.dumps(identities.seaweed(pairs)))
+        files.write_private(root / IDENTITIES, identities.text(pairs))
         starting = [service for service in wanted if not _alive(root, service.name)]
         for service in starting:
             _start(root, service)

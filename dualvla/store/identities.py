@@ -31,13 +31,13 @@ def policy(name: str, bucket: str) -> dict[str, Any]:
     return document
 
 
-def seaweed(pairs: Mapping[str, Keys], bucket: str = "*") -> dict[str, Any]:
+def text(pairs: Mapping[str, Keys], bucket: str = "*") -> str:
     """SeaweedFS's `-s3.config` for the identities; it holds their secrets.
 
     Its documents are text inside the configuration. A pair in the server's own environment is its
     owner, beside these.
     """
-    return {
+    configuration = {
         "identities": [
             {
                 "name": name,
@@ -50,3 +50,4 @@ def seaweed(pairs: Mapping[str, Keys], bucket: str = "*") -> dict[str, Any]:
             {"name": name, "content": json.dumps(policy(name, bucket))} for name in IDENTITIES
         ],
     }
+    return json.dumps(configuration, indent=2)
