@@ -79,11 +79,16 @@ def mcnemar_power(pairs: int, discordance: float, difference: float, alpha: floa
     """
     if not discordance:
         return 0.0
-    counts = np.arange(pairs + 1)  # of discordant pairs
-    most = stats.binom.ppf(alpha / 2, counts, 0.5) - 1  # of the rarer kind that are significant
+    counts, most = np.arange(pairs + 1), _significant(pairs, alpha)
     share = (discordance + difference) / (2 * discordance)
     shown = stats.binom.cdf(most, counts, share) + stats.binom.cdf(most, counts, 1 - share)
     return float(stats.binom.pmf(counts, pairs, discordance) @ shown)
+
+
+@functools.lru_cache(maxsize=64)
+def _significant(pairs: int, alpha: float) -> NDArray[np.float64]:
+    """By number of discordant pairs, 0 to `pairs`: how many of the rarer kind at most; -1: none."""
+    return stats.binom.ppf(alpha / 2, np.arange(pairs + 1), 0.5) - 1
 
 
 def detectable(

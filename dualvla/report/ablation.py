@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from dualvla import files, paths, runs
 from dualvla.config import UNTRAINED, Params
@@ -116,7 +115,7 @@ def rates(model: str, outcomes: pd.DataFrame) -> list[Row]:
         known = np.isfinite(values)
         k, n = int(np.nansum(values)), int(known.sum())
         wilson = statistics.rate(k, n)
-        low, high = _wider(values, wilson["low"], wilson["high"])
+        low, high = statistics.wider(values, wilson["low"], wilson["high"])
         by_seed = [
             {"seed": seed, "k": int(np.nansum(column)), "n": int(np.isfinite(column).sum())}
             for seed, column in zip(part.columns.tolist(), values.T, strict=True)
@@ -164,25 +163,16 @@ def pair(first: pd.DataFrame, second: pd.DataFrame) -> Row:
         starts and seeds; p of McNemar's exact test over all pairs.
     """
     one, other = first.to_numpy(np.float64), second.to_numpy(np.float64)
-    difference = one - other
-    known = np.isfinite(difference)
+    known = np.isfinite(one) & np.isfinite(other)
     a, b = one[known] > 0.5, other[known] > 0.5
     only = {"first_only": int((a & ~b).sum()), "second_only": int((~a & b).sum())}
     counts = {"n": len(a), "both": int((a & b).sum()), **only, "neither": int((~a & ~b).sum())}
     counts["left_out"] = int((~known).sum())
     if not len(a):
         return counts | {"difference": None, "low": -1.0, "high": 1.0, "p": 1.0}
-    low, high = _wider(difference, *statistics.paired_difference(a, b)[1:])
-    figures = {"difference": float(np.nanmean(difference)), "low": low, "high": high}
+    difference, low, high = statistics.crossed_difference(one, other)
+    figures = {"difference": difference, "low": low, "high": high}
     return counts | figures | {"p": statistics.mcnemar(*only.values())}
-
-
-def _wider(values: NDArray[np.floating], low: float, high: float) -> tuple[float, float]:
-    """The interval over starts and seeds, or what of [low, high] reaches beyond it."""
-    if not np.isfinite(values).any():
-        return low, high
-    crossed = statistics.crossed_interval(values)
-    return min(low, crossed[0]), max(high, crossed[1])
 
 
 def _family(outcomes: Outcomes, members: Sequence[tuple[str, str]]) -> list[Row]:
@@ -194,9 +184,7 @@ def _family(outcomes: Outcomes, members: Sequence[tuple[str, str]]) -> list[Row]
             | pair(outcomes[first].loc[[starts]], outcomes[second].loc[[starts]])
             for first, second in members
         ]
-        for row, p in zip(found, statistics.holm([r["p"] for r in found]), strict=True):
-            row["p_holm"] = p
-            row["winner"] = comparisons.winner(row)
+        comparisons.decide(found)
         rows += found
     return rows
 
@@ -294,7 +282,7 @@ def _questions(params: Params, model: str, group: Sequence[str]) -> Row:
     """Held-out questions answered right, pooled over seeds, and as a share of the generalist's."""
     right = _right(model, group)
     values = right.to_numpy(np.float64)
-    low, high = _wider(values, *statistics.wilson(int(values.sum()), values.size))
+    low, high = statistics.wider(values, *statistics.wilson(int(values.sum()), values.size))
     figures: Row = {"k": int(values.sum()), "n": int(values.size), "rate": float(values.mean())}
     base = float(_right("generalist", group).to_numpy(np.float64).mean())
     kept = figures["rate"] / base if base else None

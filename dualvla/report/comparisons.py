@@ -40,8 +40,7 @@ def compare(episodes: Mapping[str, pd.DataFrame], mode: str) -> list[Row]:
         mode: the success mode compared.
 
     Returns:
-        the rows of `simpler.compare` with first, second, p_holm, and winner: the model shown to be
-        better, or None.
+        the rows of `simpler.compare` with first, second and what `decide` adds.
 
     Raises:
         UserError: two models did not run the same episodes.
@@ -51,11 +50,23 @@ def compare(episodes: Mapping[str, pd.DataFrame], mode: str) -> list[Row]:
         compared = simpler.compare(episodes[first], episodes[second], mode)
         rows += [{"first": first, "second": second, **row} for row in compared]
     for family in dict.fromkeys(map(_family, rows)):
-        members = [row for row in rows if _family(row) == family]
-        for row, p in zip(members, statistics.holm([r["p"] for r in members]), strict=True):
-            row["p_holm"] = p
-            row["winner"] = winner(row)
+        decide([row for row in rows if _family(row) == family])
     return rows
+
+
+def decide(family: Sequence[Row]) -> None:
+    """Add to comparisons made together what they show.
+
+    Each gets p_holm; winner, the model shown to be better, or None; and detectable, the true
+    difference in (0, 1] that as many pairs, with as many that differ, show four times in five at
+    the strictest step of Holm's correction. None: no difference at all. Where the same start
+    returns under several seeds, more than that is needed.
+    """
+    for row, p in zip(family, statistics.holm([row["p"] for row in family]), strict=True):
+        row["p_holm"] = p
+        row["winner"] = winner(row)
+        differ = (row["first_only"] + row["second_only"]) / max(row["n"], 1)
+        row["detectable"] = statistics.detectable(row["n"], differ, SIGNIFICANCE / len(family))
 
 
 def verdict(rows: Sequence[Row], starts: str, models: Sequence[str]) -> Row:
@@ -104,7 +115,10 @@ def plainly(row: Row) -> str:
     """The second model, and by how much the first differs."""
     difference, low, high = (100 * row[key] for key in ("difference", "low", "high"))
     interval = f"95 % interval {low:+.1f} to {high:+.1f}"
-    return f"{row['second']} ({difference:+.1f} points, {interval}, p {_p(row['p_holm'])})"
+    least = row["detectable"]
+    could = "nothing detectable" if least is None else f"detectable {100 * least:.1f} points"
+    told = f"{interval}, p {_p(row['p_holm'])}, {could}"
+    return f"{row['second']} ({difference:+.1f} points, {told})"
 
 
 def _p(value: float) -> str:

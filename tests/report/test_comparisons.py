@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualvla.errors import UserError
-from dualvla.evaluation import simpler
+from dualvla.evaluation import simpler, statistics
 from dualvla.report import comparisons
 
 
@@ -100,3 +100,27 @@ def test_holm_adjusts_within_the_family_only():
     assert all(row["p_holm"] >= row["p"] for row in rows)
     totals = [row for row in rows if row["task"] == "all"]
     assert max(row["p_holm"] / row["p"] for row in totals) <= len(totals) + 1e-9
+
+
+def test_every_comparison_says_what_it_could_have_shown():
+    rng = np.random.default_rng(1)
+    first, second = (list(rng.random(96) < 0.6) for _ in range(2))
+    models = ("specialist", "generalist", "base_ft")
+    alone = comparisons.compare(
+        {"dualvla": episodes(first), "base_ft": episodes(second)}, "last_step"
+    )
+    tables = {"dualvla": episodes(first)} | {name: episodes(second) for name in models}
+    among = comparisons.compare(tables, "last_step")
+    row = alone[0]
+    differ = (row["first_only"] + row["second_only"]) / 96
+    assert row["detectable"] == statistics.detectable(96, differ)
+    assert 0.1 < row["detectable"] < among[0]["detectable"] < 0.5
+    told = comparisons.verdict(alone, "official", ["dualvla", "base_ft"])
+    assert f"detectable {100 * row['detectable']:.1f} points)" in told["text"]
+
+
+def test_too_few_pairs_can_show_nothing_and_say_so():
+    tables = {"dualvla": episodes([True] * 5), "base_ft": episodes([False] * 5)}
+    row = comparisons.compare(tables, "last_step")[0]
+    assert row["detectable"] is None
+    assert "nothing detectable" in comparisons.told_of(row)
