@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dualvla.errors import UserError
+from dualvla.report.command import compare as compare_results
 
 app = typer.Typer(
     help="Retrain reasoning VLA models without losing motor skill.\n\n"
@@ -169,6 +170,9 @@ def report(
     typer.echo(str(page))
     if show:
         typer.launch(page.as_uri())
+
+
+app.command("compare")(compare_results)
 
 
 @app.command()
