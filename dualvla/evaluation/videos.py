@@ -78,6 +78,8 @@ def write(path: Path, film: Film) -> None:
         files.replacing(path) as beside,
         av.open(str(beside), "w", format="mp4", options=movable) as container,
     ):
+        # So that a reader finds the picture above the caption.
+        container.metadata["comment"] = "picture {}x{}".format(*_view(film))
         stream: Any = container.add_stream(codec, rate=Fraction(film.fps).limit_denominator(1000))
         stream.codec_context.thread_count = 1
         stream.pix_fmt = "yuv420p"
@@ -130,8 +132,7 @@ class Writer:
 
 def _pictures(film: Film) -> Iterator[Image.Image]:
     """Pictures drawn on one canvas: each must be used before the next one is asked for."""
-    tall, wide = film.frames[0].shape[:2]
-    view = WIDTH, round(tall * WIDTH / wide)
+    view = _view(film)
     strips = [_strip(film.actions, light) for light in (1.0, 0.4)]
     told = _wrapped(film.instruction, TOLD)
     said = {text: _wrapped("(no reasoning)" if text is None else text, SAID) for text in film.texts}
@@ -155,6 +156,12 @@ def _pictures(film: Film) -> Iterator[Image.Image]:
             canvas.paste(strip.crop((0, 0, right, strip.height)), (0, below))
         draw.line([(cursor, below), (cursor, below + strips[0].height - 1)], fill=WHITE)
         yield canvas
+
+
+def _view(film: Film) -> tuple[int, int]:
+    """Width and height of the camera's picture in a video, pixels."""
+    tall, wide = film.frames[0].shape[:2]
+    return WIDTH, round(tall * WIDTH / wide)
 
 
 def _wrapped(text: str, lines: int) -> list[str]:

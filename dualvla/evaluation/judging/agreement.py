@@ -32,8 +32,8 @@ def spearman(
     if len(first) < 4 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None, -1.0, 1.0
     rho = float(stats.spearmanr(first, second).statistic)
-    if abs(rho) > 1 - 1e-12:
-        return rho, rho, rho
+    if abs(rho) > 1 - 1e-12:  # of one order, or its reverse
+        return float(round(rho)), float(round(rho)), float(round(rho))
     half = float(stats.norm.ppf(0.5 + confidence / 2))
     half *= math.sqrt((1 + rho * rho / 2) / (len(first) - 3))
     return rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)

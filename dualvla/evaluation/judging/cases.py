@@ -67,7 +67,7 @@ def read(folder: Path, per_task: int | None = None) -> Evaluated:
         per_task: first episodes of each task and set of starts; None: all.
 
     Raises:
-        UserError: a table or the summary is missing.
+        UserError: a table or the summary is missing, or an unknown task, set or start.
     """
     summary = files.read_json(folder / "summary.json")
     for name in (simpler.EPISODES, simpler.STEPS):
@@ -81,12 +81,16 @@ def read(folder: Path, per_task: int | None = None) -> Evaluated:
     found = []
     for episode in episodes[episodes["status"] == "ok"].to_dict("records"):
         key = (str(episode["starts"]), str(episode["task"]), str(episode["start_id"]))
+        instruction = _instructions(key[1], key[0]).get(key[2].partition("#")[0])
+        if instruction is None:
+            what = f"no such start: {' '.join(key)}"
+            raise UserError(what, where=str(folder), fix="judges know those of simulation/starts")
         spec = TASKS[key[1]]
         video = folder / "videos" / f"{'-'.join(key)}.mp4"
         found.append(
             Case(
                 key,
-                _instructions(key[1], key[0])[key[2].partition("#")[0]] or spec.instruction,
+                instruction or spec.instruction,
                 judges.clip_of(rows[key], spec.source, spec.target),
                 bool(episode[summary["success_mode"]]),
                 partial(frames.of_video, video) if video.is_file() else None,

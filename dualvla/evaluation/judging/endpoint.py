@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from dualvla import redaction
 from dualvla.errors import UserError
 
 URL, MODEL, KEY = "DUALVLA_JUDGE_URL", "DUALVLA_JUDGE_MODEL", "DUALVLA_JUDGE_KEY"
@@ -229,11 +230,13 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Endpoint:
     prices = [_number(PRICES, part) for part in environment.get(PRICES, "").split(",") if part]
     if len(prices) not in (0, 2):
         raise UserError("not two numbers", where=PRICES, fix="such as 2.5,10")
-    rate = environment.get(RATE)
+    key, rate = environment.get(KEY) or None, environment.get(RATE)
+    if key:
+        redaction.remember(key)
     return Endpoint(
         url=environment[URL],
         model=environment[MODEL],
-        key=environment.get(KEY) or None,
+        key=key,
         per_minute=_number(RATE, rate) if rate else None,
         timeout=_number(PATIENCE, environment.get(PATIENCE) or "120"),
         prices=(prices[0], prices[1]) if prices else None,

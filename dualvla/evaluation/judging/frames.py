@@ -1,12 +1,13 @@
 """Pictures of an episode as a judge sees them: read back from its video, without the caption.
 
 Videos are the only pictures that an evaluation keeps. They are small and lossy, which a judge of
-pick and place bears; keeping every picture would cost a hundred times the space. The caption under
+pick and place bears; keeping every picture would cost far more space. The caption under
 a picture is cut off, because it repeats the model's words beside what they are judged by.
 """
 
 import base64
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,18 +15,9 @@ import av
 import numpy as np
 from PIL import Image
 
-from dualvla.conventions import ACTION_NAMES
-from dualvla.evaluation import videos
 from dualvla.interface import ImageArray
 
 JPEG_QUALITY = 85
-# Pixels under the picture in a video: what `videos.write` puts there.
-CAPTION = (
-    2 * videos.MARGIN
-    + (videos.TOLD + 1 + videos.SAID) * videos.LINE_HEIGHT
-    + len(ACTION_NAMES) * videos.ROW_HEIGHT
-)
-
 Film = Callable[[Sequence[int]], list[ImageArray]]  # pictures at steps, in the order asked for
 
 
@@ -42,10 +34,13 @@ def of_video(path: Path, steps: Sequence[int]) -> list[ImageArray]:
     wanted, found = set(steps), {}
     try:
         with av.open(str(path)) as container:
+            size = re.fullmatch(r"picture (\d+)x(\d+)", container.metadata.get("comment", ""))
+            if size is None:
+                raise UnreadableError(f"{path.name}: says no size of its pictures")
+            width, height = (int(pixels) for pixels in size.groups())
             for step, frame in enumerate(container.decode(video=0)):
                 if step in wanted:
-                    picture = frame.to_ndarray(format="rgb24")
-                    found[step] = picture[: picture.shape[0] - CAPTION]
+                    found[step] = frame.to_ndarray(format="rgb24")[:height, :width]
     except (av.FFmpegError, OSError, IndexError) as error:
         raise UnreadableError(f"{path.name}: {type(error).__name__}") from error
     missing = sorted(wanted - found.keys())

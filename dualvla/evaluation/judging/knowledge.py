@@ -107,7 +107,8 @@ def build(sources: Sequence[tuple[Path, Path]], out: Path, count: int = COUNT) -
         count: trajectories kept at most: the most diverse.
 
     Raises:
-        UserError: a folder without the files of its stage, or no rated trajectory with a video.
+        UserError: a folder without the files of its stage, a damaged video, or no rated trajectory
+            with a video.
     """
     candidates: list[tuple[dict[str, Any], list[bytes]]] = []
     films: list[list[Any]] = []
@@ -118,7 +119,11 @@ def build(sources: Sequence[tuple[Path, Path]], out: Path, count: int = COUNT) -
             if case.film is None or case.key not in rated:
                 continue
             steps = _three(len(case.clip.environment))
-            film = case.film(steps)
+            try:
+                film = case.film(steps)
+            except frames.UnreadableError as error:
+                where = str(evaluation / "videos")
+                raise UserError(str(error), where=where, fix="evaluate again") from error
             films.append(film)
             pictures = [frames.jpeg(picture) for picture in film]
             candidates.append((_row(case, rated[case.key], steps, pictures), pictures))
