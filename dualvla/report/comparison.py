@@ -241,7 +241,7 @@ def _notes(document: Row) -> list[str]:
     cells = [cell for row in document["measured"] for cell in row["cells"].values()]
     cells += [cell for table in document["apart"] for r in table["rows"] for cell in [r["all"]]]
     if errors := sum(cell["errors"] for cell in cells):
-        notes.append(f"{errors} episodes ended in an error; they count neither way.")
+        notes.append(f"Episodes that ended in an error and count neither way: {errors}.")
     few = [cell["n"] for row in document["measured"] for cell in row["cells"].values()]
     if few and min(few) < ADVISED_TRIALS:
         notes.append(
