@@ -26,7 +26,7 @@ LONGEST_WAIT = 5.0  # seconds between two of them
 
 
 def upload(s3: Any, where: Place, key: str, path: Path, sha256: str) -> int:
-    """Send a file and return how many of its bytes were sent: none if it is there already.
+    """Send a file and return how many of its bytes were sent: fewer if parts of it were there.
 
     Args:
         s3: client.
@@ -36,8 +36,6 @@ def upload(s3: Any, where: Place, key: str, path: Path, sha256: str) -> int:
         sha256: its sum, hexadecimal; kept with the object.
     """
     size = path.stat().st_size
-    if is_there(s3, where, key, sha256, size):
-        return 0
     if size > PART:
         return _multipart(s3, where, key, path, sha256)
     data = path.read_bytes()
@@ -51,7 +49,7 @@ def upload(s3: Any, where: Place, key: str, path: Path, sha256: str) -> int:
     return size
 
 
-def is_there(s3: Any, where: Place, key: str, sha256: str, size: int) -> bool:
+def is_there(s3: Any, where: Place, key: str, sha256: str, bytes: int) -> bool:
     """Whether an object with this sum and size was uploaded here."""
     from botocore.exceptions import ClientError
 
@@ -61,7 +59,7 @@ def is_there(s3: Any, where: Place, key: str, sha256: str, size: int) -> bool:
         if error.response["Error"]["Code"] in {"404", "NoSuchKey"}:
             return False
         raise
-    return (head["Metadata"].get("sha256"), head["ContentLength"]) == (sha256, size)
+    return (head["Metadata"].get("sha256"), head["ContentLength"]) == (sha256, bytes)
 
 
 def read(

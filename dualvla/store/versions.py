@@ -13,12 +13,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dualvla import files
+from dualvla import files, redaction
 from dualvla.errors import UserError
 from dualvla.store import client, transfers
 from dualvla.store.client import Place
@@ -59,8 +60,8 @@ def publish(where: Place, prefix: str, contents: Mapping[str, Path], about: Any)
         about: plain data stored in the manifest: profile, commit, summary.
 
     Raises:
-        UserError: a file is missing or has the manifest's name; an object read back differs from
-            what was sent.
+        UserError: a file is missing, has the manifest's name or holds a secret; an object read
+            back differs from what was sent.
     """
     s3 = client.connect(where)
     found = read_manifest(where, prefix)
@@ -69,11 +70,18 @@ def publish(where: Place, prefix: str, contents: Mapping[str, Path], about: Any)
     chosen = _expand(contents)
     if MANIFEST in chosen:
         raise UserError(f"{MANIFEST} is the manifest's own name", where=str(chosen[MANIFEST]))
-    objects = {}
-    for name, path in sorted(chosen.items()):
-        sum_, size = files.sha256(path), path.stat().st_size
-        objects[name] = {"sha256": sum_, "bytes": size}
-        transfers.upload(s3, where, f"{prefix}/{name}", path, sum_)
+    redaction.require_clean(chosen.values())
+    begun = _keys(s3, where, prefix)
+
+    def send(name: str) -> dict[str, Any]:
+        path, key = chosen[name], f"{prefix}/{name}"
+        entry = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
+        if key not in begun or not transfers.is_there(s3, where, key, **entry):
+            transfers.upload(s3, where, key, path, entry["sha256"])
+        return entry
+
+    with ThreadPoolExecutor(transfers.THREADS) as pool:
+        objects = dict(zip(sorted(chosen), pool.map(send, sorted(chosen)), strict=True))
     manifest = {"schema": SCHEMA, "version": prefix, "about": about, "files": objects}
     verify(where, prefix, manifest)
     # Where another process published the same content first, its manifest says the same.
@@ -125,14 +133,18 @@ def verify(where: Place, prefix: str, manifest: Mapping[str, Any] | None = None)
         UserError: no such version, or the first object that differs or is missing.
     """
     manifest = manifest or require(where, prefix)
-    s3 = client.connect(where)
-    for name, expected in manifest["files"].items():
+    s3, expected = client.connect(where), manifest["files"]
+
+    def check(name: str) -> None:
         key = f"{prefix}/{name}"
         with _there(where, key):
             found = transfers.sum_of(s3, where.bucket, key)
-        if found != expected["sha256"]:
+        if found != expected[name]["sha256"]:
             raise _differs(where, key)
-    return len(manifest["files"])
+
+    with ThreadPoolExecutor(transfers.THREADS) as pool:
+        list(pool.map(check, expected))
+    return len(expected)
 
 
 def read(where: Place, prefix: str, manifest: Mapping[str, Any], name: str) -> bytes:
@@ -194,10 +206,10 @@ def pull(where: Place, prefix: str, out: Path) -> tuple[int, int]:
 
 
 def put_json(s3: Any, where: Place, key: str, data: Any, **condition: str) -> bool:
-    """Write JSON as an object; False if `IfMatch` or `IfNoneMatch` does not hold."""
+    """Write JSON as an object, without secrets; False if a condition does not hold."""
     from botocore.exceptions import ClientError
 
-    body = json.dumps(data, indent=2, sort_keys=True).encode()
+    body = json.dumps(redaction.redacted(data), indent=2, sort_keys=True).encode()
     try:
         s3.put_object(
             Bucket=where.bucket,
@@ -228,6 +240,12 @@ def get_json(s3: Any, where: Place, key: str) -> tuple[Any, Mapping[str, Any]] |
             return None
         raise
     return json.loads(content), answer
+
+
+def _keys(s3: Any, where: Place, prefix: str) -> set[str]:
+    """What an earlier upload that was stopped left under a prefix."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=where.bucket, Prefix=f"{prefix}/")
+    return {one["Key"] for page in pages for one in page.get("Contents", [])}
 
 
 def _expand(contents: Mapping[str, Path]) -> dict[str, Path]:

@@ -73,10 +73,15 @@ def stored(where, key, count) -> bool:
     return any(len(one) == count for one in sent)
 
 
-def test_what_is_there_is_not_sent_again(where, big):
-    s3, sum_ = client.connect(where), files.sha256(big)
-    assert transfers.upload(s3, where, "x/big", big, sum_) == big.stat().st_size
-    assert transfers.upload(s3, where, "x/big", big, sum_) == 0
+def test_what_is_there_is_not_sent_again(where, big, tmp_path):
+    (tmp_path / "small").write_text("x")
+    s3 = client.connect(where)
+    transfers.upload(s3, where, "retrain/1/big", big, files.sha256(big))
+    with fault_proxy.running(where.endpoint) as proxy:
+        contents = {"big": big, "small": tmp_path / "small"}
+        assert versions.publish(through(proxy, where), "retrain/1", contents, {}).new
+    sent = [seen.key.rpartition("/")[2] for seen in proxy.seen if seen.method == "PUT"]
+    assert sorted(sent) == ["manifest.json", "small"]
 
 
 def test_parts_of_another_file_are_not_gone_on_with(where, big):
