@@ -33,7 +33,7 @@ ablate: $(READY)
 # A browser is wanted by one test alone, which is skipped without it.
 test: $(READY)
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || \
+	  { apt-get -o DPkg::Lock::Timeout=600 -qq update && apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends chromium >/dev/null; } || \
 	  echo "no chromium: the test of Prefect's page will be skipped"
 	$(BIN)/pytest
 

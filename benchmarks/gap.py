@@ -30,7 +30,7 @@ from torch import Tensor
 from dualvla import config, paths, progress, runs
 from dualvla.config import Distill, Params
 from dualvla.data import conversations
-from dualvla.evaluation import acting, simpler, statistics
+from dualvla.evaluation import acting, protocol, simpler, statistics
 from dualvla.models import inference, policy
 from dualvla.models.features import encode_images
 from dualvla.models.policy import VlaPolicy
@@ -220,7 +220,8 @@ def act(path: Path, params: Params, starts: dict[str, int], noise: list[int]) ->
     evaluate = params.evaluate.model_copy(update=patch)
     tables = []
     for seed in noise:
-        planned = simpler.plan(evaluate, params.simulation.tasks, seed)
+        chosen = protocol.nightly(evaluate, params.simulation)
+        planned = protocol.resolve(chosen, params.simulation.assets, seed).planned
         jobs = [i.job for t in params.simulation.tasks for i in planned if i.job.task == t]
         ran = rollouts.run(
             jobs,
@@ -231,7 +232,8 @@ def act(path: Path, params: Params, starts: dict[str, int], noise: list[int]) ->
             execute=evaluate.execute,
             retries=evaluate.retries,
         )
-        outcome = simpler.collect(planned, progress.track(ran, len(jobs), f"{path.name} {seed}"))
+        tracked = progress.track(ran, len(jobs), f"{path.name} {seed}")
+        outcome = simpler.collect(planned, tracked, evaluate.success_mode)
         tables.append(outcome.episodes.assign(noise=seed))
     return pd.concat(tables, ignore_index=True)
 

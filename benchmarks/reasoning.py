@@ -21,7 +21,7 @@ from run_times import hardware
 
 from dualvla import config, progress
 from dualvla.config import Evaluate, Params
-from dualvla.evaluation import simpler, statistics
+from dualvla.evaluation import protocol, simpler, statistics
 from dualvla.evaluation.acting import ModelPolicy
 from dualvla.simulation import rollouts
 
@@ -35,7 +35,8 @@ HEAD = (
 
 def measure(params: Params, path: Path, evaluate: Evaluate) -> list[dict[str, Any]]:
     """Figures of one model under one mode, a row for each set of starts."""
-    planned = simpler.plan(evaluate, params.simulation.tasks, params.seed)
+    nightly = protocol.nightly(evaluate, params.simulation)
+    planned = protocol.resolve(nightly, params.simulation.assets, params.seed).planned
     tasks = params.simulation.tasks
     rows = []
     for name in evaluate.starts:
@@ -53,7 +54,7 @@ def measure(params: Params, path: Path, evaluate: Evaluate) -> list[dict[str, An
             retries=evaluate.retries,
         )
         tracked = progress.track(ran, len(chosen), f"{path.name} {evaluate.reason} {name}")
-        outcome = simpler.collect(chosen, tracked)
+        outcome = simpler.collect(chosen, tracked, evaluate.success_mode)
         found = simpler.summary(outcome, evaluate.success_mode)
         rate = next(row for row in found["rates"] if row["task"] == "all")
         kept = ("k", "n", "rate", "low", "high", "errors")
@@ -61,7 +62,7 @@ def measure(params: Params, path: Path, evaluate: Evaluate) -> list[dict[str, An
             {"model": str(path), "reason": evaluate.reason, "starts": name}
             | {key: rate[key] for key in kept}
             | {key: found[key] for key in ("tokens_per_decision", "texts_per_decision")}
-            | {"decisions_per_second": 1 / found["seconds_per_decision"]}
+            | {"decisions_per_second": found["decisions"] / outcome.seconds}
         )
     return rows
 

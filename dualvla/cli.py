@@ -15,7 +15,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dualvla.errors import UserError
+from dualvla.evaluation.command import evaluate as evaluate_policy
+from dualvla.evaluation.judging.commands import app as judge_app
 from dualvla.report.command import compare as compare_results
+from dualvla.serving.command import serve as serve_policy
 
 app = typer.Typer(
     help="Retrain reasoning VLA models without losing motor skill.\n\n"
@@ -28,6 +31,7 @@ app = typer.Typer(
 )
 params_app = typer.Typer(no_args_is_help=True, help="Show params.yaml or patch it with an overlay.")
 app.add_typer(params_app, name="params")
+app.add_typer(judge_app, name="judge")
 
 Profile = Annotated[
     str | None, typer.Option(help="overlay of params/; default: params.yaml as it is")
@@ -115,6 +119,52 @@ def schedule(
     _flow(profile, "--cron", cron)
 
 
+@app.command()
+def deploy(
+    pool: Annotated[str, typer.Option(help="whose workers train: cpu or gpu")] = "cpu",
+    slots: Annotated[int, typer.Option(min=1, help="runs that hold the GPUs at a time")] = 1,
+    bucket: Annotated[bool, typer.Option("--bucket", help="make the bucket too")] = False,
+) -> None:
+    """Send schedules, pools and automations to Prefect's server; again changes nothing.
+
+    Example: dualvla deploy
+
+    Tell a chat of failed runs: DUALVLA_WEBHOOK_URL=https://... dualvla deploy --pool gpu
+    """
+    from dualvla import deployment, workspace
+
+    raise typer.Exit(deployment.deploy(workspace.find_root(), pool, slots, bucket=bucket))
+
+
+@app.command()
+def worker(
+    pool: Annotated[str, typer.Option(help="cpu, gpu or promotion")] = "cpu",
+    name: Annotated[str | None, typer.Option(help="in Prefect's UI; default: by machine")] = None,
+) -> None:
+    """Take scheduled runs of a pool and run them here, until stopped.
+
+    Example: dualvla worker --pool gpu
+    """
+    from dualvla import deployment, workspace
+
+    deployment.enter_worker(workspace.find_root(), pool, name)
+
+
+@app.command()
+def secrets(
+    folder: Annotated[Path, typer.Argument(help="new folder for the files")] = Path("infra/env"),
+) -> None:
+    """Write random secrets for infra/compose.yaml into files that only you can read.
+
+    Example: dualvla secrets
+    """
+    from dualvla import deployment, workspace
+
+    plan = workspace.plan(workspace.find_root())
+    for path in deployment.write_secrets(folder, plan.params.store.bucket):
+        typer.echo(str(path))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def repro(context: typer.Context, profile: Profile = None) -> None:
     """Run `dvc repro` without any server; further arguments go to DVC.
@@ -172,6 +222,8 @@ def report(
         typer.launch(page.as_uri())
 
 
+app.command("evaluate")(evaluate_policy)
+app.command("serve")(serve_policy)
 app.command("compare")(compare_results)
 
 

@@ -8,6 +8,8 @@ a `Convention`; `require_same` refuses the first difference.
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from dualvla.errors import UserError
 
 ACTION_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
@@ -72,6 +74,28 @@ def require_same(producer: Convention, consumer: Convention, *, where: str) -> N
                 where=where,
                 fix="evaluate with the environment the data set was recorded for",
             )
+
+
+# What one action of a control step may be at most: a policy beyond it speaks another unit.
+MAX_TRANSLATION, MAX_ROTATION = 0.25, 3.2  # metres and radians, in each axis
+
+
+def fault(actions: Any) -> str | None:
+    """What is wrong with a policy's answer, None if it is (n >= 1, 7) actions within the limits."""
+    values = np.asarray(actions)
+    if values.dtype.kind not in "fiu":
+        return f"actions of type {values.dtype}"
+    if values.ndim != 2 or not len(values) or values.shape[1] != len(ACTION_NAMES):
+        return f"actions of shape {values.shape}, not (n, {len(ACTION_NAMES)})"
+    if not np.isfinite(values).all():
+        return "actions that are not finite"
+    limits = np.array([MAX_TRANSLATION] * 3 + [MAX_ROTATION] * 3 + [1.0]) + 1e-3
+    beyond = np.abs(values).max(axis=0) > limits
+    if beyond.any():
+        at = int(np.flatnonzero(beyond)[0])
+        worst = float(np.abs(values[:, at]).max())
+        return f"{ACTION_NAMES[at]} of {worst:.3g} is out of range, at most {limits[at]:.3g}"
+    return None
 
 
 # observation.environment_state: privileged simulator state, one float32 each. Positions in metres

@@ -21,6 +21,8 @@ ABLATION = Path("ablation")  # models/, results/ and report/ of its own, see run
 CHECKPOINTS = Path(".cache/checkpoints")  # training state, outside DVC
 TEACHERS = Path(".cache/teachers")  # what teachers said, outside DVC
 TIMINGS = Path(".cache/timings")  # what each stage cost last time, outside DVC
+DECISIONS = Path(".cache/decisions")  # how long each model's decisions took, outside DVC
+EVALUATING = Path(".cache/evaluating")  # episodes of evaluations that are not done, outside DVC
 
 
 SHARED = ("base_vlm", "specialist")  # models that the ablation takes from the main graph

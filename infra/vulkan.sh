@@ -38,9 +38,9 @@ if [ "${ID:-}" = debian ] && [ "${VERSION_CODENAME:-}" = bookworm ]; then
   fi
   target=(-t "$suite")
 fi
-$sudo apt-get -qq update
+$sudo apt-get -o DPkg::Lock::Timeout=600 -qq update
 glib=libglib2.0-0
 apt-cache show libglib2.0-0t64 >/dev/null 2>&1 && glib=libglib2.0-0t64
-$sudo apt-get -qq install -y --no-install-recommends libvulkan1 libegl1 libgl1 "$glib" >/dev/null
-$sudo apt-get -qq install -y --no-install-recommends "${target[@]}" mesa-vulkan-drivers >/dev/null
+$sudo apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends libvulkan1 libegl1 libgl1 "$glib" >/dev/null
+$sudo apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends "${target[@]}" mesa-vulkan-drivers >/dev/null
 if ! probe; then echo "error: Mesa was installed, but still $advice" >&2; exit 2; fi

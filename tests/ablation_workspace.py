@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from dualvla import config, paths, runs
-from dualvla.evaluation import simpler
+from dualvla.evaluation import outcomes, simpler
 
 ROOT = Path(__file__).parents[1]
 CHANCE = {
@@ -59,14 +59,16 @@ def evaluation(root: Path, params: config.Params, model: str, run: str, trials: 
                 row |= {"starts": starts, "task": task, "start_id": f"{task}-{index:02d}"}
                 row |= {"seed": 1000 * seed + index, "status": "ok", "steps": 120}
                 row |= {"decisions": 30, "texts": 8, "tokens": 150}
-                rows.append(row | dict.fromkeys(simpler.MODES, won))
+                rows.append(row | dict.fromkeys(outcomes.MODES, won))
     if model == "dualvla":
-        rows[1] |= {"status": "error", "error": "worker died"} | dict.fromkeys(simpler.MODES)
+        rows[1] |= {"status": "error", "error": "worker died"} | dict.fromkeys(outcomes.MODES)
     table = pd.DataFrame(rows).astype(simpler.EPISODE_TYPES)
     folder = root / paths.results(paths.EVALUATION, model, run)
     folder.mkdir(parents=True)
-    table.to_parquet(folder / "episodes.parquet", index=False)
+    table.to_parquet(folder / "results.parquet", index=False)
     outcome = simpler.Outcome(table, pd.DataFrame(), 60.0)
+    timing = root / paths.DECISIONS / f"{paths.label(model, run)}.json"
+    _json(timing, {"decisions": int(table["decisions"].sum()), "seconds": 60.0})
     ran = {"assets": params.simulation.assets, "execute": 4, "reason": "auto", "seed": seed}
     _json(folder / "summary.json", simpler.summary(outcome, "last_step") | ran)
 

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from dualvla import config, paths
-from dualvla.evaluation import simpler, statistics
+from dualvla.evaluation import outcomes, simpler, statistics
 from dualvla.pruning import prune
 from dualvla.report import lineage
 
@@ -107,7 +107,7 @@ def episodes(model: str, tasks: tuple[str, ...], trials: int) -> pd.DataFrame:
             row |= {"steps": 120, "decisions": 30, "texts": 8, "tokens": 150}
             rows.append(row)
     rows[1] |= {"status": "error", "error": "worker died"}
-    rows[1] |= dict.fromkeys(simpler.MODES)
+    rows[1] |= dict.fromkeys(outcomes.MODES)
     return pd.DataFrame(rows).astype(simpler.EPISODE_TYPES)
 
 
@@ -116,16 +116,20 @@ def _evaluation(folder: Path, model: str, params: config.Params, trials: int, vi
     steps = pd.DataFrame({"starts": ["official"], "step": [0]})
     seconds = {"specialist": 55.0, "generalist": 190.0, "dualvla": 120.0, "base_ft": 170.0}
     outcome = simpler.Outcome(table, steps, seconds[model])
+    decisions = int(table["decisions"].sum())
+    timing = folder.parents[2] / paths.DECISIONS / f"{model}.json"
+    _json(timing, {"decisions": decisions, "seconds": seconds[model]})
     summary = simpler.summary(outcome, params.evaluate.success_mode) | {
-        "schema": 1,
+        "schema": 2,
         "model": model,
+        "protocol": {"name": "nightly", "hash": "0" * 64},
         "assets": params.simulation.assets,
         "reason": "never" if model == "specialist" else params.evaluate.reason,
         "seed": params.seed,
         "execute": params.evaluate.execute,
     }
     _json(folder / "summary.json", summary)
-    table.to_parquet(folder / "episodes.parquet", index=False)
+    table.to_parquet(folder / "results.parquet", index=False)
     (folder / "videos").mkdir()
     for task in params.simulation.tasks:
         (folder / "videos" / f"{task}-00.mp4").write_bytes(video)

@@ -6,7 +6,7 @@ import pytest
 
 from dualvla import config, paths, runs
 from dualvla.errors import UserError
-from dualvla.evaluation import simpler
+from dualvla.evaluation import protocol
 
 PARAMS = config.load(Path(__file__).parents[1] / "params/default.yaml")
 
@@ -24,7 +24,8 @@ def test_every_run_meets_the_same_starts_400_of_each_set_over_three_seeds():
     keys = []
     for run in ("short-0", "short-1", "start-2"):
         params = runs.resolve(PARAMS, run)
-        planned = simpler.plan(params.evaluate, params.simulation.tasks, params.seed)
+        chosen = protocol.nightly(params.evaluate, params.simulation)
+        planned = protocol.resolve(chosen, params.simulation.assets, params.seed).planned
         keys.append([(item.starts, item.job.task, item.job.start.id) for item in planned])
     assert keys[0] == keys[1] == keys[2]
     counts = {name: sum(key[0] == name for key in keys[0]) for name in ("official", "shifted")}

@@ -37,17 +37,28 @@ class _Episode:
     urged: bool = True  # whether it preferred to write at the last decision
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a policy acts."""
+
+    execute: int | None  # actions of a chunk that a decision returns; None: all of them
+    reason: config.Reason
+    reason_every: int  # decisions between two texts, for `every_n`
+
+
 class ModelPolicy:
     """`interface.Policy` of a model folder."""
 
-    def __init__(self, path: Path, settings: config.Evaluate, seed: int) -> None:
+    def __init__(self, path: Path, settings: Settings, seed: int) -> None:
         self.model = policy.load(path)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
         self.convention = self.model.config.convention
         self.settings, self.seed = settings, seed
-        if settings.execute > self.model.config.shape.chunk:
-            raise UserError("evaluate.execute is greater than the model's chunk", where=str(path))
+        chunk = self.model.config.shape.chunk
+        if settings.execute is not None and settings.execute > chunk:
+            what = f"{settings.execute} actions a decision wanted, the model predicts {chunk}"
+            raise UserError(what, where=str(path), fix="execute fewer")
         self._episodes: dict[int, _Episode] = {}
 
     def reset(self, slot: int, instruction: str, seed: int) -> None:

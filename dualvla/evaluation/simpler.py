@@ -5,40 +5,39 @@ pair. All three meanings of success are read from one rollout, because code base
 one counts and a table that mixes them is worthless. An episode that crashed is no failure of the
 policy: it is kept with its error, counted, and left out of every rate.
 
-Rows come in the order of the plan whatever the order in which workers finish, and hold no times:
-seconds would change the bytes of a file that others depend on.
+Rows come in the order of the plan whatever the order in which workers finish, and neither tables
+nor summary hold times: seconds would change the bytes of files that others depend on.
 """
 
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from dualvla import config
 from dualvla.conventions import ACTION_NAMES, ENVIRONMENT_STATE_NAMES, STATE_NAMES
 from dualvla.errors import UserError
-from dualvla.evaluation import statistics
+from dualvla.evaluation import failures, statistics
+from dualvla.evaluation.outcomes import MODES, success
+from dualvla.evaluation.protocol import Planned
 from dualvla.interface import Decision
-from dualvla.simulation import starts as fixed_starts
-from dualvla.simulation.environments import TASKS
 from dualvla.simulation.rollouts import Job, Trajectory
 
-MODES: tuple[config.SuccessMode, ...] = ("last_step", "any_step", "early_stop")
 KEY = ["starts", "task", "start_id"]
+EPISODES, STEPS = "results.parquet", "steps.parquet"  # files of an evaluation's folder
 
 _COLUMN = {name: index for index, name in enumerate(ENVIRONMENT_STATE_NAMES)}
 
 
-@dataclass(frozen=True)
-class Planned:
-    """One episode to run, and the set of starts it belongs to."""
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """All that is kept of one episode."""
 
-    starts: str
-    job: Job
+    row: dict[str, Any]
+    steps: pd.DataFrame
+    seconds: float  # wall-clock time of its decisions
 
 
 @dataclass(frozen=True)
@@ -50,63 +49,52 @@ class Outcome:
     seconds: float  # wall-clock time of all decisions
 
 
-def plan(evaluate: config.Evaluate, tasks: Sequence[str], seed: int) -> list[Planned]:
-    """The episodes of an evaluation, the same for every model.
-
-    Args:
-        evaluate: sets of starts, episodes a task, videos a task (of the first set only).
-        tasks: in report order.
-        seed: the run's; an episode's own is a function of it and of the start.
-
-    Raises:
-        UserError: an unknown task or set of starts.
-    """
-    planned = []
-    limit = evaluate.episodes_per_task
-    for name in evaluate.starts:
-        count = limit.get(name) if isinstance(limit, dict) else limit
-        for task in tasks:
-            for index, start in enumerate(fixed_starts.fixed(task, name)[:count]):
-                own = zlib.crc32(f"{seed} {name} {task} {start.id}".encode()) & 0x7FFFFFFF
-                video = name == evaluate.starts[0] and index < evaluate.videos_per_task
-                job = Job(task, start, own, TASKS[task].max_steps, video)
-                planned.append(Planned(name, job))
-    return planned
-
-
 def collect(
-    planned: Sequence[Planned],
-    trajectories: Iterable[Trajectory],
-    watch: Callable[[Planned, Trajectory], None] | None = None,
+    planned: Sequence[Planned], trajectories: Iterable[Trajectory], mode: config.SuccessMode
 ) -> Outcome:
     """Turn trajectories, in any order, into tables in the order of the plan.
 
     Args:
         planned: what was asked for.
         trajectories: one for each planned episode; pictures are dropped as they pass.
-        watch: called with every trajectory, to write its video.
+        mode: success mode that failures are told by.
 
     Raises:
         RuntimeError: an episode that was not planned, came twice or never came.
     """
-    places = {_key(item.job): index for index, item in enumerate(planned)}
-    rows: dict[int, tuple[dict[str, Any], pd.DataFrame]] = {}
-    seconds = 0.0
+    places = places_of(planned)
+    kept: dict[int, Kept] = {}
     for trajectory in trajectories:
-        place = places[_key(trajectory.job)]
-        if place in rows:
-            raise RuntimeError(f"episode {_key(trajectory.job)} came twice")
-        item = planned[place]
-        rows[place] = (episode_row(item.starts, trajectory), step_rows(item.starts, trajectory))
-        seconds += float(np.sum(trajectory.decision_seconds))
-        if watch is not None:
-            watch(item, trajectory)
-    if len(rows) != len(planned):
-        raise RuntimeError(f"{len(planned)} episodes planned, {len(rows)} came back")
-    ordered = [rows[place] for place in range(len(planned))]
-    episodes = pd.DataFrame([row for row, _ in ordered]).astype(EPISODE_TYPES)
-    steps = pd.concat([table for _, table in ordered], ignore_index=True)
-    return Outcome(episodes, steps, seconds)
+        place = places[job_key(trajectory.job)]
+        if place in kept:
+            raise RuntimeError(f"episode {planned[place].key} came twice")
+        kept[place] = keep(planned[place], trajectory, mode)
+    if len(kept) != len(planned):
+        raise RuntimeError(f"{len(planned)} episodes planned, {len(kept)} came back")
+    return tables([kept[place] for place in range(len(planned))])
+
+
+def places_of(planned: Sequence[Planned]) -> dict[tuple[str, str, int], int]:
+    """Place in the plan of each job, by `job_key`."""
+    return {job_key(item.job): index for index, item in enumerate(planned)}
+
+
+def job_key(job: Job) -> tuple[str, str, int]:
+    """What a trajectory is recognised by: task, start and seed, which no two episodes share."""
+    return job.task, job.start.id, job.seed
+
+
+def keep(item: Planned, trajectory: Trajectory, mode: config.SuccessMode) -> Kept:
+    """What is kept of one episode."""
+    seconds = float(np.sum(trajectory.decision_seconds))
+    return Kept(episode_row(item, trajectory, mode), step_rows(item, trajectory), seconds)
+
+
+def tables(kept: Sequence[Kept]) -> Outcome:
+    """Tables of episodes in the order given."""
+    episodes = pd.DataFrame([one.row for one in kept]).astype(EPISODE_TYPES)
+    steps = pd.concat([one.steps for one in kept], ignore_index=True)
+    return Outcome(episodes, steps, sum(one.seconds for one in kept))
 
 
 # Nullable types: a crashed episode has neither success nor length.
@@ -115,14 +103,15 @@ EPISODE_TYPES: dict[str, str] = {
     "seed": "int64",
     **dict.fromkeys(MODES, "boolean"),
     **dict.fromkeys(("first_success", "steps", "decisions", "texts", "tokens"), "Int32"),
+    "failure": "string",  # failures.of
 }
 
 
-def episode_row(starts: str, trajectory: Trajectory) -> dict[str, Any]:
-    """One row of episodes.parquet; without success, steps and tokens if the episode crashed."""
+def episode_row(item: Planned, trajectory: Trajectory, mode: config.SuccessMode) -> dict[str, Any]:
+    """One row of results.parquet; without success, steps and tokens if the episode crashed."""
     job = trajectory.job
     row: dict[str, Any] = dict.fromkeys(EPISODE_TYPES)
-    row |= {"starts": starts, "task": job.task, "start_id": job.start.id, "seed": job.seed}
+    row |= {"starts": item.starts, "task": job.task, "start_id": item.id, "seed": job.seed}
     row |= {"status": trajectory.status, "error": trajectory.error or None}
     if trajectory.status != "ok":
         return row
@@ -135,6 +124,7 @@ def episode_row(starts: str, trajectory: Trajectory) -> dict[str, Any]:
         "decisions": len(decisions),
         "texts": sum(wrote(decision) for decision in decisions),
         "tokens": sum(decision.tokens for decision in decisions),
+        "failure": failures.of(trajectory.environment_states, trajectory.actions, mode),
     }
 
 
@@ -143,26 +133,7 @@ def wrote(decision: Decision) -> bool:
     return decision.text is not None and decision.tokens > 1
 
 
-def success(environment_states: NDArray[np.floating]) -> dict[str, bool]:
-    """The three meanings of success of one rollout.
-
-    `last_step`: the task's rule holds after the last step. `any_step`: it holds after some step.
-    `early_stop`: it holds after some step with the object released, where a policy that may stop
-    would stop.
-
-    Args:
-        environment_states: (T + 1, K) conventions.ENVIRONMENT_STATE_NAMES.
-    """
-    holds = environment_states[1:, _COLUMN["success"]] > 0.5
-    released = environment_states[1:, _COLUMN["grasped"]] < 0.5
-    return {
-        "last_step": bool(len(holds) and holds[-1]),
-        "any_step": bool(holds.any()),
-        "early_stop": bool((holds & released).any()),
-    }
-
-
-def step_rows(starts: str, trajectory: Trajectory) -> pd.DataFrame:
+def step_rows(item: Planned, trajectory: Trajectory) -> pd.DataFrame:
     """Rows of steps.parquet: T + 1 states, the action taken in each (NaN after the last), text.
 
     `text` is the reasoning in force; `decision` marks steps at which the policy was asked, `wrote`
@@ -174,9 +145,9 @@ def step_rows(starts: str, trajectory: Trajectory) -> pd.DataFrame:
     for step, decision in trajectory.decisions if count else []:
         decided[step], written[step] = True, wrote(decision)
     columns: dict[str, Any] = {
-        "starts": pd.Series([starts] * count, dtype="string"),
+        "starts": pd.Series([item.starts] * count, dtype="string"),
         "task": pd.Series([job.task] * count, dtype="string"),
-        "start_id": pd.Series([job.start.id] * count, dtype="string"),
+        "start_id": pd.Series([item.id] * count, dtype="string"),
         "step": np.arange(count, dtype=np.int32),
         "decision": decided,
         "wrote": written,
@@ -216,8 +187,16 @@ def rates(episodes: pd.DataFrame, mode: str) -> list[dict[str, Any]]:
     return rows
 
 
+def line(row: dict[str, Any]) -> str:
+    """A rate for people: starts, task, percent with its interval, n."""
+    share = "no episode" if row["rate"] is None else f"{row['rate']:6.1%}"
+    interval = f"[{row['low']:.1%}, {row['high']:.1%}]"
+    errors = f", {row['errors']} errors" if row["errors"] else ""
+    return f"{row['starts']:10} {row['task']:9} {share} {interval} {row['k']}/{row['n']}{errors}"
+
+
 def summary(outcome: Outcome, mode: config.SuccessMode) -> dict[str, Any]:
-    """Rates in the reported mode, totals in all modes, and what a decision cost."""
+    """Rates in the reported mode, totals in all modes, and the tokens a decision cost."""
     ran = outcome.episodes[outcome.episodes["status"] == "ok"]
     decisions = int(ran["decisions"].sum())
     tokens, texts = int(ran["tokens"].sum()), int(ran["texts"].sum())
@@ -228,7 +207,6 @@ def summary(outcome: Outcome, mode: config.SuccessMode) -> dict[str, Any]:
         "decisions": decisions,
         "tokens_per_decision": tokens / decisions if decisions else None,
         "texts_per_decision": texts / decisions if decisions else None,
-        "seconds_per_decision": outcome.seconds / decisions if decisions else None,
     }
 
 
@@ -287,7 +265,3 @@ def _rate(episodes: pd.DataFrame, mode: str) -> dict[str, Any]:
     ran = episodes[episodes["status"] == "ok"]
     counted = statistics.rate(int(ran[mode].sum()), len(ran))
     return counted | {"errors": len(episodes) - len(ran)}
-
-
-def _key(job: Job) -> tuple[str, str, int]:
-    return job.task, job.start.id, job.seed

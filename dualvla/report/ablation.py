@@ -81,7 +81,7 @@ def collect(params: Params) -> Row:
             "comparisons": compared,
             "claims": claims(outcomes, asked),
             "questions": asked,
-            "costs": [_costs(model, evaluations[model]) for model in models],
+            "costs": [_costs(params, model, group, evaluations[model]) for model in models],
             "training": [_training(model, group) for model in ablation.models],
         }
         for name, rows in found.items():
@@ -241,7 +241,7 @@ def _outcomes(params: Params, model: str, group: Sequence[str], mode: str) -> pd
     parts = {}
     for seed, run in zip(params.ablation.seeds, group, strict=True):
         folder = paths.results(paths.EVALUATION, model, _run(params, model, run))
-        table = _table(folder / "episodes.parquet")
+        table = _table(folder / "results.parquet")
         won = table[mode].where(table["status"] == "ok").astype("Float64").astype("float64")
         parts[seed] = won.set_axis(pd.MultiIndex.from_frame(table[simpler.KEY]))
     outcomes = pd.DataFrame(parts)
@@ -297,19 +297,22 @@ def _right(model: str, group: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(parts)
 
 
-def _costs(model: str, evaluations: Sequence[Row]) -> Row:
-    """What a decision costs: tokens, texts, and decisions a second of wall time."""
+def _costs(params: Params, model: str, group: Sequence[str], evaluations: Sequence[Row]) -> Row:
+    """What a decision costs: tokens, texts, and decisions a second of wall time, if measured."""
     count = sum(row["decisions"] for row in evaluations)
     spent = {
         key: sum((row[f"{key}_per_decision"] or 0.0) * row["decisions"] for row in evaluations)
         for key in sections.COSTS
     }
+    labels = [paths.label(model, _run(params, model, run)) for run in group]
+    times = [sections.seconds_per_decision(label) for label in labels]
+    known = [time for time in times if time]
     return {
         "model": model,
         "decisions": count,
         "tokens_per_decision": spent["tokens"] / count if count else None,
         "texts_per_decision": spent["texts"] / count if count else None,
-        "decisions_per_second": count / spent["seconds"] if spent["seconds"] else None,
+        "decisions_per_second": len(known) / sum(known) if known else None,
     }
 
 

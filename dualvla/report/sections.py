@@ -16,7 +16,7 @@ from dualvla.evaluation import statistics
 
 LAYERS = ("scene", "action", "keep")
 SCORE_KEYS = ("r", "a", "i", "ra", "success", "score")
-COSTS = ("texts", "tokens", "seconds")
+COSTS = ("texts", "tokens")
 TIMING_KEYS = ("seconds", "cpu_seconds", "peak_rss_mib", "peak_rss_child_mib", "started")
 
 Row = dict[str, Any]
@@ -48,7 +48,7 @@ def condition(evaluations: dict[str, Row]) -> Row:
 
 def episodes(model: str) -> pd.DataFrame:
     """Outcomes of a model's episodes, one row each."""
-    path = paths.EVALUATION / model / "episodes.parquet"
+    path = paths.EVALUATION / model / "results.parquet"
     if not path.is_file():
         raise UserError("no such file", where=str(path), fix=f"run the stage evaluate@{model}")
     return pd.read_parquet(path)
@@ -68,7 +68,7 @@ def success(model: str, evaluation: Row, episodes: pd.DataFrame) -> list[Row]:
         k = int(usable[evaluation["success_mode"]].sum())
         if (k, len(usable)) != (rate["k"], rate["n"]):
             what = f"summary.json says {rate['k']}/{rate['n']} for {rate['task']}, "
-            what += f"episodes.parquet {k}/{len(usable)}"
+            what += f"results.parquet {k}/{len(usable)}"
             fix = f"run the stage evaluate@{model} again"
             raise UserError(what, where=str(paths.EVALUATION / model), fix=fix)
         rows.append(
@@ -95,10 +95,22 @@ def modes(model: str, evaluation: Row) -> list[Row]:
 
 
 def decisions(model: str, evaluation: Row) -> Row:
-    """What a decision costs: tokens written, seconds of wall time."""
+    """What a decision costs: tokens written, seconds of wall time where this workspace ran it."""
     keys = ("reason", "decisions", *(f"{what}_per_decision" for what in COSTS))
-    source = {"source": str(paths.EVALUATION / model)}
-    return {"model": model} | {key: evaluation[key] for key in keys} | source
+    more = {
+        "seconds_per_decision": seconds_per_decision(model),
+        "source": str(paths.EVALUATION / model),
+    }
+    return {"model": model} | {key: evaluation[key] for key in keys} | more
+
+
+def seconds_per_decision(name: str) -> float | None:
+    """Wall-clock seconds of a decision of paths.label `name`; None if it was not measured here."""
+    path = paths.DECISIONS / f"{name}.json"
+    if not path.is_file():
+        return None
+    measured = files.read_json(path)
+    return measured["seconds"] / measured["decisions"] if measured["decisions"] else None
 
 
 def questions(model: str) -> list[Row]:

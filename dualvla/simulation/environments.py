@@ -31,6 +31,7 @@ from dualvla.simulation.camera import Camera
 from dualvla.simulation.starts import Start
 
 Pack = Literal["generated", "official"]
+Size = int | tuple[int, int]  # width and height in pixels; a number is a square
 
 CAMERA = "3rd_view_camera"
 NATIVE_SIZE = (640, 480)
@@ -102,13 +103,13 @@ class Environment:
     Args:
         task: a key of `TASKS`.
         assets: asset pack.
-        image_size: width and height of the pictures in pixels; the native 4:3 view is squashed.
+        image_size: of the pictures; the native 4:3 view is squashed into any other shape.
 
     Raises:
         UserError: an unknown task, or a pack that is not there.
     """
 
-    def __init__(self, task: str, assets: Pack, image_size: int) -> None:
+    def __init__(self, task: str, assets: Pack, image_size: Size) -> None:
         if task not in TASKS:
             raise UserError(f"no such task: {task}", fix=f"one of {', '.join(TASKS)}")
         self.spec = TASKS[task]
@@ -241,10 +242,10 @@ class Environment:
         return config.height, config.width
 
 
-_current: dict[tuple[str, Pack, int], Environment] = {}
+_current: dict[tuple[str, Pack, Size], Environment] = {}
 
 
-def reuse(task: str, assets: Pack, image_size: int) -> Environment:
+def reuse(task: str, assets: Pack, image_size: Size) -> Environment:
     """This process's environment; another task's is closed first, as a scene takes 0.5 GB."""
     key = (task, assets, image_size)
     if key not in _current:
@@ -254,7 +255,7 @@ def reuse(task: str, assets: Pack, image_size: int) -> Environment:
     return _current[key]
 
 
-def _make(env_id: str, assets: Pack, image_size: int) -> Any:
+def _make(env_id: str, assets: Pack, image_size: Size) -> Any:
     from dualvla.simulation.assets import pack
 
     root = pack.activate(assets)
@@ -272,7 +273,8 @@ def _make(env_id: str, assets: Pack, image_size: int) -> Any:
     # one's background photo and its list of things drawn over it.
     BaseDigitalTwinEnv._rgb_overlay_images = {}
     BaseDigitalTwinEnv._objects_to_remove_from_greenscreen = []
-    scale = np.array([[image_size / NATIVE_SIZE[0]], [image_size / NATIVE_SIZE[1]], [1.0]])
+    width, height = (image_size, image_size) if isinstance(image_size, int) else image_size
+    scale = np.array([[width / NATIVE_SIZE[0]], [height / NATIVE_SIZE[1]], [1.0]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ManiSkill's tables are slow to convert; they are tiny
         environment = gymnasium.make(
@@ -282,8 +284,8 @@ def _make(env_id: str, assets: Pack, image_size: int) -> Any:
             sim_backend="cpu",
             num_envs=1,
             sensor_configs={
-                "width": image_size,
-                "height": image_size,
+                "width": width,
+                "height": height,
                 "intrinsic": np.array(NATIVE_INTRINSIC) * scale,
             },
         )

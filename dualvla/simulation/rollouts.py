@@ -6,9 +6,10 @@ decision in one message and sends back what it saw, so a round trip costs one me
 
 A simulator can abort or hang its process. The worker is then replaced and its episode run again
 from the start; after `retries` repeats the episode is returned with status "error", never as a
-failure of the policy. A trajectory depends on its job and the policy alone: neither on the number
-of workers nor on what else ran, as resets are bit-exact and a policy's answer does not depend on
-its batch.
+failure of the policy. An answer that is no action (NaN, a wrong shape, out of range) is the
+policy's own fault and would come again: its episode is an error at once. A trajectory depends on
+its job and the policy alone: neither on the number of workers nor on what else ran, as resets are
+bit-exact and a policy's answer does not depend on its batch.
 """
 
 import contextlib
@@ -27,11 +28,12 @@ import numpy as np
 from dualvla import conventions
 from dualvla.errors import UserError
 from dualvla.interface import Decision, FloatArray, ImageArray, Observation, Policy
-from dualvla.simulation.environments import TASKS, Environment, Pack, reuse
+from dualvla.simulation.environments import TASKS, Environment, Pack, Size, reuse
 from dualvla.simulation.starts import Start
 
 FIRST_ANSWER = 300.0  # seconds a new worker may take: it imports the simulator and compiles shaders
 ANSWER = 120.0  # seconds for a reset or the actions of one decision
+FAULT = "the policy answered"  # begins the error of an episode that its policy spoilt
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
 
 
@@ -44,6 +46,7 @@ class Job:
     seed: int  # of the policy
     max_steps: int
     video: bool = False  # whether every frame is kept
+    first: bool = False  # whether it runs before those that are not
 
 
 @dataclass
@@ -68,7 +71,7 @@ def run(
     policy: Policy,
     *,
     assets: Pack,
-    image_size: int,
+    image_size: Size,
     workers: int,
     execute: int,
     retries: int,
@@ -79,7 +82,7 @@ def run(
         jobs: what to run; grouped by task, as a worker holds one task's scene.
         policy: answers batches; its slots are 0 to workers - 1.
         assets: asset pack.
-        image_size: width and height of the pictures, pixels.
+        image_size: of the pictures.
         workers: simulation processes.
         execute: actions of a decision executed before the next one.
         retries: repeats of an episode whose worker crashed or hung.
@@ -161,7 +164,7 @@ class _Rollouts:
         self,
         jobs: Sequence[Job],
         policy: Policy,
-        environment: tuple[Pack, int],
+        environment: tuple[Pack, Size],
         *,
         execute: int,
         retries: int,
@@ -192,13 +195,16 @@ class _Rollouts:
         self._send(slot, ("reset", job.task, job.start))
 
     def _next(self, slot: int) -> _Episode:
-        """The first episode of the scene this worker holds, else of one that no worker holds."""
+        """The first episode of the scene this worker holds, else of one that no worker holds.
+
+        Jobs that are to run first do, whatever scene they need.
+        """
         held = {worker.task for worker in self.workers.values()}
         own = self.workers[slot].task
 
-        def cost(episode: _Episode) -> int:
+        def cost(episode: _Episode) -> tuple[bool, int]:
             task = episode.job.task
-            return 0 if task == own else 1 if task not in held else 2
+            return not episode.job.first, 0 if task == own else 1 if task not in held else 2
 
         episode = min(self.queue, key=cost)
         self.queue.remove(episode)
@@ -221,19 +227,20 @@ class _Rollouts:
             else:
                 asking.append(slot)
         if asking:
-            self._decide(asking)
+            yield from self._decide(asking)
 
-    def _decide(self, slots: list[int]) -> None:
+    def _decide(self, slots: list[int]) -> Iterator[Trajectory]:
         begin = time.perf_counter()
         shown = [self.running[slot].observations[-1] for slot in slots]
         decisions = self.policy.act(slots, shown)
         seconds = (time.perf_counter() - begin) / len(slots)
         for slot, seen, decision in zip(slots, shown, decisions, strict=True):
             episode = self.running[slot]
+            if fault := conventions.fault(decision.actions):
+                yield self.running.pop(slot).result(f"{FAULT} {fault}")
+                continue
             left = episode.job.max_steps - len(episode.actions)
             actions = np.asarray(decision.actions, np.float32)[: min(self.execute, left)]
-            if actions.ndim != 2 or not len(actions) or not np.isfinite(actions).all():
-                raise ValueError(f"the policy answered no finite actions: {decision.actions!r}")
             episode.decisions.append((len(episode.actions), decision))
             episode.seconds.append(seconds)
             if seen.image is not None:
@@ -281,7 +288,7 @@ class _Rollouts:
             del self.workers[slot]
 
 
-def _start(assets: Pack, image_size: int) -> _Worker:
+def _start(assets: Pack, image_size: Size) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, assets, image_size), daemon=True)
@@ -315,7 +322,7 @@ def _stop(worker: _Worker, patient: bool = True) -> None:
         worker.process.join()
 
 
-def _work(pipe: Connection, assets: Pack, image_size: int) -> None:
+def _work(pipe: Connection, assets: Pack, image_size: Size) -> None:
     """Body of a worker: answer messages until the pipe ends."""
     environment: Environment | None = None
     try:

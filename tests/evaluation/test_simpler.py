@@ -7,7 +7,7 @@ import pytest
 from dualvla import config
 from dualvla.conventions import ENVIRONMENT_STATE_NAMES
 from dualvla.errors import UserError
-from dualvla.evaluation import judges, simpler
+from dualvla.evaluation import judges, outcomes, protocol, simpler
 from dualvla.interface import Decision
 from dualvla.simulation.rollouts import Trajectory
 
@@ -15,6 +15,14 @@ EVALUATE = config.load("params.yaml").evaluate.model_copy(
     update={"starts": ("official", "shifted"), "episodes_per_task": 3, "videos_per_task": 1}
 )
 TASKS = ("carrot", "stack")
+SIMULATION = config.load("params.yaml").simulation
+
+
+def plan(seed=0, evaluate=EVALUATE, tasks=TASKS):
+    nightly = protocol.nightly(evaluate, SIMULATION.model_copy(update={"tasks": tuple(tasks)}))
+    return protocol.resolve(nightly, "generated", seed, videos=evaluate.videos_per_task).planned
+
+
 AT = ENVIRONMENT_STATE_NAMES.index
 
 
@@ -43,13 +51,13 @@ def trajectory(job, success=(0, 0, 1), grasped=(0, 1, 0), status="ok"):
 
 
 def outcome(results):
-    planned = simpler.plan(EVALUATE, TASKS, seed=0)
+    planned = plan()
     found = [trajectory(item.job, **results(i)) for i, item in enumerate(planned)]
-    return simpler.collect(planned, found)
+    return simpler.collect(planned, found, "last_step")
 
 
 def test_a_plan_is_the_same_for_every_model_and_changes_with_the_seed():
-    first, again, other = (simpler.plan(EVALUATE, TASKS, seed) for seed in (0, 0, 1))
+    first, again, other = (plan(seed) for seed in (0, 0, 1))
     assert len(first) == 2 * 2 * 3
     assert [item.job.seed for item in first] == [item.job.seed for item in again]
     assert {item.job.seed for item in first}.isdisjoint(item.job.seed for item in other)
@@ -70,29 +78,29 @@ def test_a_plan_is_the_same_for_every_model_and_changes_with_the_seed():
     ],
 )
 def test_three_modes_are_read_from_one_rollout(success, grasped, expected):
-    item = simpler.plan(EVALUATE, TASKS, seed=0)[0]
+    item = plan()[0]
     states = trajectory(item.job, success, grasped).environment_states
-    assert simpler.success(states) == dict(zip(simpler.MODES, expected, strict=True))
+    assert outcomes.success(states) == dict(zip(outcomes.MODES, expected, strict=True))
 
 
 def test_rows_come_in_the_order_of_the_plan_whatever_the_order_of_arrival():
-    planned = simpler.plan(EVALUATE, TASKS, seed=0)
+    planned = plan()
     found = [trajectory(item.job) for item in planned]
     order = np.random.default_rng(0).permutation(len(found))
-    straight = simpler.collect(planned, found)
-    mixed = simpler.collect(planned, [found[i] for i in order])
+    straight = simpler.collect(planned, found, "last_step")
+    mixed = simpler.collect(planned, [found[i] for i in order], "last_step")
     pd.testing.assert_frame_equal(straight.episodes, mixed.episodes)
     pd.testing.assert_frame_equal(straight.steps, mixed.steps)
     assert straight.seconds == pytest.approx(0.3 * len(planned))
 
 
 def test_a_missing_or_repeated_episode_is_a_defect():
-    planned = simpler.plan(EVALUATE, TASKS, seed=0)
+    planned = plan()
     found = [trajectory(item.job) for item in planned]
     with pytest.raises(RuntimeError, match="came back"):
-        simpler.collect(planned, found[:-1])
+        simpler.collect(planned, found[:-1], "last_step")
     with pytest.raises(RuntimeError, match="twice"):
-        simpler.collect(planned, [*found, found[0]])
+        simpler.collect(planned, [*found, found[0]], "last_step")
 
 
 def test_crashed_episodes_are_counted_and_left_out_of_every_rate():
@@ -161,8 +169,11 @@ def test_models_that_ran_other_episodes_are_not_compared():
 
 
 def test_an_unknown_task_is_refused():
+    data = protocol.load("canary").model_dump()
+    data["episodes"][0]["task"] = "drawer"
+    drawer = protocol.parse(data, "test")
     with pytest.raises(UserError, match="no such task"):
-        simpler.plan(EVALUATE, ["drawer"], seed=0)
+        protocol.resolve(drawer, "generated", 0)
 
 
 @pytest.mark.sim
@@ -173,10 +184,12 @@ def test_the_expert_s_real_rollout_succeeds_and_is_rated_highly():
     from dualvla.simulation.expert import Expert
 
     one = EVALUATE.model_copy(update={"starts": ("official",), "episodes_per_task": 1})
-    planned = simpler.plan(one, ["carrot"], seed=0)
+    planned = plan(evaluate=one, tasks=["carrot"])
     jobs = [dataclasses.replace(item.job, video=False) for item in planned]
     settings = {"assets": "generated", "image_size": 64, "workers": 1, "execute": 1, "retries": 0}
-    found = simpler.collect(planned, rollouts.run(jobs, Expert("generated"), **settings))
+    found = simpler.collect(
+        planned, rollouts.run(jobs, Expert("generated"), **settings), "last_step"
+    )
     assert found.episodes["last_step"].tolist() == [True]
     spec = SPECS["carrot"]
     ratings = judges.rules(judges.clip_of(found.steps, spec.source, spec.target), False)

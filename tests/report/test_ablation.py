@@ -97,7 +97,7 @@ def test_equal_models_are_as_good_within_the_margin():
 def test_models_on_other_starts_are_refused(tmp_path, monkeypatch):
     params = ablation_workspace.build(tmp_path, trials=4)
     monkeypatch.chdir(tmp_path)
-    path = paths.results(paths.EVALUATION, "base_ft", "short-0") / "episodes.parquet"
+    path = paths.results(paths.EVALUATION, "base_ft", "short-0") / "results.parquet"
     pd.read_parquet(path).iloc[:-1].to_parquet(path, index=False)
     with pytest.raises(UserError, match="did not run the same episodes"):
         ablation.collect(params)

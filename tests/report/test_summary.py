@@ -83,7 +83,7 @@ def test_a_rate_that_its_episodes_do_not_bear_out_is_refused(params):
     rates = files.read_json(path)["rates"]
     rates[0]["k"] += 1
     change(path, rates=rates)
-    with pytest.raises(UserError, match=r"episodes\.parquet"):
+    with pytest.raises(UserError, match=r"results\.parquet"):
         summary.collect(params)
 
 
@@ -97,7 +97,7 @@ def test_models_evaluated_under_other_conditions_are_refused(params):
     "path",
     [
         paths.EVALUATION / "dualvla" / "summary.json",
-        paths.EVALUATION / "dualvla" / "episodes.parquet",
+        paths.EVALUATION / "dualvla" / "results.parquet",
         paths.BENCHMARK / "dualvla" / "summary.json",
         paths.SCORE / "dualvla" / "summary.json",
         paths.DIAGNOSIS / "dualvla" / "summary.json",

@@ -7,7 +7,7 @@ import pytest
 from dualvla import config, files, paths
 from dualvla.conventions import ENVIRONMENT_STATE_NAMES
 from dualvla.errors import UserError
-from dualvla.evaluation import simpler
+from dualvla.evaluation import protocol, simpler
 from dualvla.interface import Decision
 from dualvla.simulation.rollouts import Trajectory
 from dualvla.stages import score
@@ -24,7 +24,9 @@ def params(tmp_path, monkeypatch) -> config.Params:
 def evaluated(params, model, reason="auto", count=21):
     """Results of an evaluation in which every second episode succeeds and the first crashed."""
     settings = params.evaluate.model_copy(update={"episodes_per_task": count})
-    planned = simpler.plan(settings, ["carrot"], params.seed)
+    simulation = params.simulation.model_copy(update={"tasks": ("carrot",)})
+    nightly = protocol.nightly(settings, simulation)
+    planned = protocol.resolve(nightly, "generated", params.seed).planned
     rng = np.random.default_rng(0)
     found = []
     for index, item in enumerate(planned):
@@ -51,10 +53,10 @@ def evaluated(params, model, reason="auto", count=21):
                 decision_seconds=[0.01] if index else [],
             )
         )
-    outcome = simpler.collect(planned, found)
+    outcome = simpler.collect(planned, found, "last_step")
     out = paths.EVALUATION / model
     out.mkdir(parents=True)
-    outcome.episodes.to_parquet(out / "episodes.parquet", index=False)
+    outcome.episodes.to_parquet(out / "results.parquet", index=False)
     outcome.steps.to_parquet(out / "steps.parquet", index=False)
     files.write_json(out / "summary.json", {"reason": reason, "success_mode": "last_step"})
 
