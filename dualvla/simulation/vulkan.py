@@ -47,7 +47,7 @@ def render_one_frame() -> tuple[str, float]:
     return scene.render_system.device.name, brightness
 
 
-def require(timeout: float = 60.0) -> str:
+def require(timeout: float = 300.0) -> str:
     """Check that this machine renders; return the device's name.
 
     Raises:
