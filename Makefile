@@ -10,7 +10,7 @@ PROFILE ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup retrain ablate test test-fast check constraints
+.PHONY: help setup retrain ablate test test-fast check audit constraints
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -36,6 +36,10 @@ test: $(READY)
 	  { apt-get -o DPkg::Lock::Timeout=600 -qq update && apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends chromium >/dev/null; } || \
 	  echo "no chromium: the test of Prefect's page will be skipped"
 	$(BIN)/pytest
+
+# Known flaws of the dependencies, where the package index tells of them.
+audit: $(READY)
+	@$(BIN)/python infra/audit.py
 
 test-fast: $(READY)
 	$(BIN)/pytest -m 'not slow'
