@@ -19,6 +19,7 @@ from dualvla.evaluation.command import evaluate as evaluate_policy
 from dualvla.evaluation.judging.commands import app as judge_app
 from dualvla.report.command import compare as compare_results
 from dualvla.serving.command import serve as serve_policy
+from dualvla.store.command import app as models_app
 
 app = typer.Typer(
     help="Retrain reasoning VLA models without losing motor skill.\n\n"
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 params_app = typer.Typer(no_args_is_help=True, help="Show params.yaml or patch it with an overlay.")
 app.add_typer(params_app, name="params")
+app.add_typer(models_app, name="models")
 app.add_typer(judge_app, name="judge")
 
 Profile = Annotated[

@@ -45,9 +45,12 @@ def build(
     lock = results_workspace.lock(root)
     (root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
     (root / "dvc.yaml").write_text("stages: {}\n")
+    alone = params.model_copy(
+        update={"evaluate": params.evaluate.model_copy(update={"models": (MODEL,)})}
+    )
     with monkeypatch.context() as patch:
         patch.chdir(root)
-        figures = summary.collect(params)
+        figures = summary.collect(alone)
     _json(root / paths.REPORT / "summary.json", figures)
     (root / paths.REPORT / "index.html").write_text("<h1>report</h1>")
     return root
