@@ -89,8 +89,8 @@ def evaluation(tmp_path_factory):
     path, made = tmp_path_factory.mktemp("films") / "film.mp4", {}
 
     def encoded(one):
-        """Encoding takes longer than all else: the same film is written once a session."""
-        known = (one.clip.texts, one.clip.actions.tobytes())
+        """Encoding takes longer than all else: the same pictures are written once a session."""
+        known = one.clip.environment.tobytes()
         if known not in made:
             count = len(one.clip.environment)
             texts, told = [*one.clip.texts, None], one.instruction

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -13,6 +13,7 @@ from dualvla.evaluation.judging.scoring import COLUMNS
 tens = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10)), min_size=1, max_size=40)
 
 
+@settings(max_examples=50)
 @given(tens)
 def test_rank_correlation_is_scipy_s_within_its_interval(pairs):
     first, second = np.array(pairs, float).T
@@ -33,11 +34,11 @@ def test_the_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     rho, hits = 0.6, []
     true = 6 / np.pi * np.arcsin(rho / 2)  # Spearman's of a normal pair
-    for _ in range(600):
+    for _ in range(300):
         x, noise = rng.normal(size=(2, 40))
         _, low, high = spearman(x, rho * x + np.sqrt(1 - rho**2) * noise)
         hits.append(low <= true <= high)
-    assert 0.92 <= np.mean(hits) <= 0.98
+    assert 0.92 <= np.mean(hits) <= 0.99
 
 
 def scores(folder, ratings, status="ok"):
