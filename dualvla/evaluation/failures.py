@@ -98,7 +98,7 @@ def table(episodes: pd.DataFrame) -> list[dict[str, Any]]:
             ended = part.loc[part["status"] == "ok", "failure"]
             counts = {name: int((ended == name).sum()) for name in (SUCCESS, *FAILURES)}
             errors = {"n": len(ended), "errors": len(part) - len(ended)}
-            rows.append({"starts": str(starts), "task": str(task)} | errors | counts)
+            rows.append({"starts": str(starts), "task": str(task), **errors, **counts})
     return rows
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dualvla import config
 from dualvla.conventions import ACTION_NAMES, ENVIRONMENT_STATE_NAMES, STATE_NAMES
@@ -257,6 +258,7 @@ def _paired(pairs: pd.DataFrame, mode: str) -> dict[str, Any]:
     if not len(usable):
         return counts | {"difference": None, "low": -1.0, "high": 1.0, "p": 1.0}
     difference, low, high = statistics.paired_difference(one, other)
+    low, high = _spread(usable, one.astype(float) - other, low, high)
     p = statistics.mcnemar(counts["first_only"], counts["second_only"])
     return counts | {"difference": difference, "low": low, "high": high, "p": p}
 
@@ -264,4 +266,16 @@ def _paired(pairs: pd.DataFrame, mode: str) -> dict[str, Any]:
 def _rate(episodes: pd.DataFrame, mode: str) -> dict[str, Any]:
     ran = episodes[episodes["status"] == "ok"]
     counted = statistics.rate(int(ran[mode].sum()), len(ran))
-    return counted | {"errors": len(episodes) - len(ran)}
+    low, high = _spread(ran, ran[mode].to_numpy(float), counted["low"], counted["high"])
+    return counted | {"low": low, "high": high, "errors": len(episodes) - len(ran)}
+
+
+def _spread(
+    episodes: pd.DataFrame, values: NDArray[np.float64], low: float, high: float
+) -> tuple[float, float]:
+    """An interval, wider where starts return: what they have in common is no certainty."""
+    starts = episodes["starts"] + " " + episodes["task"] + " " + episodes["start_id"]
+    starts = starts.str.partition("#")[0]
+    if starts.is_unique:
+        return low, high
+    return statistics.wider(statistics.by_start(list(starts), values), low, high)

@@ -3,7 +3,9 @@
 Small H.264 files (MPEG-4 part 2 where this build of FFmpeg has no H.264). The same film gives the
 same bytes, in any process and on any processor: one thread, no time stamps, and of the colour
 conversion and the encoder only the code whose result does not hang on the processor's instructions.
-That costs a little speed, so a `Writer` draws and encodes beside the rollouts.
+That costs a little speed, so a `Writer` draws and encodes beside the rollouts. It is a thread: most
+of its work is done outside the interpreter's lock, pictures need not be copied, and a killed run
+leaves no process behind. A process of its own slowed the caller more, by the copying.
 """
 
 import textwrap

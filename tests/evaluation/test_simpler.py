@@ -7,7 +7,7 @@ import pytest
 from dualvla import config
 from dualvla.conventions import ENVIRONMENT_STATE_NAMES
 from dualvla.errors import UserError
-from dualvla.evaluation import judges, outcomes, protocol, simpler
+from dualvla.evaluation import judges, outcomes, protocol, simpler, statistics
 from dualvla.interface import Decision
 from dualvla.simulation.rollouts import Trajectory
 
@@ -158,6 +158,32 @@ def test_two_models_are_compared_on_the_same_starts_without_crashed_ones():
     assert row["difference"] == pytest.approx(1.0)
     assert row["p"] == pytest.approx(2 * 0.5**5)
     assert rows["official", "carrot"]["difference"] == 0
+
+
+def test_starts_that_repeat_their_outcome_add_no_certainty():
+    def table(wins, repeats):
+        rows = []
+        for index, won in enumerate(wins):
+            for repeat in range(repeats):
+                row = dict.fromkeys(simpler.EPISODE_TYPES)
+                again = f"#{repeat}" if repeat else ""
+                row |= {"starts": "official", "task": "carrot", "start_id": f"{index}{again}"}
+                rows.append(row | {"seed": 0, "status": "ok", "last_step": won})
+        return pd.DataFrame(rows).astype(simpler.EPISODE_TYPES)
+
+    def width(row):
+        return row["high"] - row["low"]
+
+    first, second = [True] * 20 + [False] * 10, [False, True] * 15
+    (once, *_), (often, *_) = (simpler.rates(table(first, n), "last_step") for n in (1, 9))
+    assert (once["low"], once["high"]) == statistics.wilson(20, 30)
+    assert width(often) > 0.9 * width(once)
+    (once, *_), (often, *_) = (
+        simpler.compare(table(first, n), table(second, n), "last_step") for n in (1, 9)
+    )
+    assert often["n"] == 9 * once["n"]
+    assert often["difference"] == pytest.approx(once["difference"])
+    assert width(often) > 0.9 * width(once)
 
 
 def test_models_that_ran_other_episodes_are_not_compared():

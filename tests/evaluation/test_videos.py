@@ -45,6 +45,14 @@ def test_the_same_film_has_the_same_bytes_in_another_process(tmp_path):
     assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
 
 
+def test_the_same_film_has_the_same_bytes_on_an_older_processor(tmp_path, monkeypatch):
+    videos.write(tmp_path / "one.mp4", film())
+    plain = {"x264-params": f"{videos.H264['x264-params']}:asm=0"}  # no extensions at all
+    monkeypatch.setattr(videos, "H264", videos.H264 | plain)
+    videos.write(tmp_path / "two.mp4", film())
+    assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
+
+
 def test_the_writer_writes_the_same_bytes_in_the_background(tmp_path):
     films = [film(steps) for steps in range(1, 3 + videos.WAITING)]
     with videos.Writer() as writer:
