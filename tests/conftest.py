@@ -156,9 +156,15 @@ def prefect_api(servers):
 @pytest.fixture
 def single_precision(monkeypatch):
     """For what is computed in two ways: in bf16 rows round by what they are batched with."""
+    from accelerate.state import AcceleratorState
+
     from dualvla.training import loop
 
     monkeypatch.setattr(loop, "precision", lambda: "no")
+    # A process has one precision, that of its first training.
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
 
 
 @pytest.fixture

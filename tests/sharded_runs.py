@@ -1,14 +1,13 @@
 """Short trainings whose losses and weights one and two processes are compared by.
 
-They compute in single precision everywhere: in bf16 a row rounds by what it is batched with. Run as
-a module it trains under whatever launched it and writes `<out>/<name>.json` and
-`<out>/<name>.safetensors`.
+Run as a module it trains under whatever launched it and writes `<out>/<name>.json` and
+`<out>/<name>.safetensors`; in single precision, because in bf16 a row rounds by what it is batched
+with.
 """
 
 import os
 import sys
 from pathlib import Path
-from unittest import mock
 
 import torch
 from safetensors.torch import save_file
@@ -75,8 +74,7 @@ def fit(objective, folder: Path, stop_at: int | None = None) -> tuple[nn.Module,
 
     run = loop.Run("test", batch, objective(model), lambda: [heldout(0), heldout(1)], folder)
     settings = params().specialist.model_copy(update={"checkpoint_every": 2})
-    with mock.patch.object(loop, "precision", return_value="no"):
-        return model, loop.fit(model, run, settings, steps=STEPS)
+    return model, loop.fit(model, run, settings, steps=STEPS)
 
 
 def main(out: Path) -> None:
@@ -104,6 +102,7 @@ def pretend_fsdp() -> None:
 
 
 if __name__ == "__main__":
+    loop.precision = lambda: "no"
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         pretend_fsdp()
     main(Path(sys.argv[1]))

@@ -47,7 +47,7 @@ def two(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", sharded_runs.OBJECTIVES)
-def test_two_processes_train_as_one_does(name, two, tmp_path):
+def test_two_processes_train_as_one_does(name, two, tmp_path, single_precision):
     model, alone = sharded_runs.fit(sharded_runs.OBJECTIVES[name], tmp_path)
     together = files.read_json(two / f"{name}.json")
     assert together["processes"] == 2
