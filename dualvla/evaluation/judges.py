@@ -1,8 +1,8 @@
-"""Judges of a trajectory: four ratings from 0 to 10 (VLA Score, DualVLA section on evaluation).
+"""The rules judge: four ratings of a trajectory, 0 to 10 (VLA Score, DualVLA on evaluation).
 
-The paper asks a large model that looks at frames. The judge here reads the simulator's state by
-stated rules: it is deterministic, free, and cannot be charmed by fluent text, but it only knows
-pick and place, and its ratings are on its own scale, not the paper's.
+The paper asks a large model that looks at frames, as `judging.llm` does. This judge reads the
+simulator's state by stated rules: it is deterministic, free, and cannot be charmed by fluent text,
+but it only knows pick and place, and its ratings are on its own scale, not the paper's.
 
 R, reasoning: half, at every text written, how near the said positions are to the true ones (full
 marks within 5 % of the picture, none beyond 20 %; nothing for things that are not in the scene);
@@ -24,7 +24,7 @@ A policy that keeps silent is judged by the last text in force in the same traje
 R and RA are 0.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -87,9 +87,6 @@ class Ratings:
     failures: tuple[str, ...]
 
 
-Judge = Callable[[Clip, bool], Ratings]
-
-
 def clip_of(rows: pd.DataFrame, source: str, target: str) -> Clip:
     """A clip from the rows of one episode in steps.parquet."""
     rows = rows.sort_values("step")
@@ -124,9 +121,6 @@ def rules(clip: Clip, speaks: bool) -> Ratings:
         return Ratings(0, _ten(action), _ten(intention), 0, (*failures, "silent"))
     reasoning, alignment = _reasoning(clip, said), _alignment(clip, said)
     return Ratings(_ten(reasoning), _ten(action), _ten(intention), _ten(alignment), failures)
-
-
-JUDGES: dict[str, Judge] = {"rules": rules}
 
 
 def in_force(texts: Sequence[str | None]) -> list[str | None]:

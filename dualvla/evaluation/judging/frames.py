@@ -32,7 +32,7 @@ def of_video(path: Path, steps: Sequence[int]) -> list[ImageArray]:
     """
     import av  # belongs to simulation, without which the rules judge works too
 
-    wanted, found = set(steps), {}
+    wanted, found = set(steps), dict[int, ImageArray]()
     try:
         with av.open(str(path)) as container:
             size = re.fullmatch(r"picture (\d+)x(\d+)", container.metadata.get("comment", ""))
@@ -41,7 +41,9 @@ def of_video(path: Path, steps: Sequence[int]) -> list[ImageArray]:
             width, height = (int(pixels) for pixels in size.groups())
             for step, frame in enumerate(container.decode(video=0)):
                 if step in wanted:
-                    found[step] = frame.to_ndarray(format="rgb24")[:height, :width]
+                    found[step] = np.asarray(
+                        frame.to_ndarray(format="rgb24")[:height, :width], np.uint8
+                    )
     except (av.FFmpegError, OSError, IndexError) as error:
         raise UnreadableError(f"{path.name}: {type(error).__name__}") from error
     missing = sorted(wanted - found.keys())

@@ -72,7 +72,8 @@ class Knowledge:
         same = [str(name).split("/", 2)[2] == own for name in self.index["id"]]
         usable = (self.index["r"].notna() == speaks).to_numpy() & ~np.array(same, bool)
         chosen = embeddings.nearest(np.where(usable, near, -np.inf), count)
-        return [self.index.iloc[at].to_dict() for at in chosen if usable[at]]
+        rows = self.index.to_dict("records")
+        return [{str(k): v for k, v in rows[at].items()} for at in chosen if usable[at]]
 
     def example(self, row: dict[str, Any], speaks: bool) -> tuple[list[prompts.Part], str]:
         """A row as a question and its answer."""

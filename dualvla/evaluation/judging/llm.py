@@ -135,7 +135,7 @@ def _check(kind: type[answers.Acting]) -> Callable[[str], object]:
 
 def _median(found: Sequence[Ratings]) -> Ratings:
     """Each dimension's median, and the failures that more than half of the answers name."""
-    middle = {}
+    middle: dict[str, Any] = {}
     for name in DIMENSIONS:
         values = [getattr(ratings, name) for ratings in found]
         middle[name] = None if values[0] is None else statistics.median_low(values)
