@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from dualvla import redaction
+
 Item = TypeVar("Item")
 
 
@@ -22,7 +24,7 @@ def log(message: str) -> None:
     """Print one line at once."""
     if not shown():
         return
-    sys.stdout.write(message + "\n")
+    sys.stdout.write(redaction.redact(message) + "\n")
     sys.stdout.flush()
 
 

@@ -17,7 +17,7 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from dualvla import doctor, workspace
+from dualvla import doctor, redaction, workspace
 from dualvla.errors import UserError
 from tasks import artifacts, run, store
 from tasks.run import Pipeline
@@ -61,7 +61,7 @@ def bring_up_to_date(pipeline: Pipeline, root: str, profile: str | None, checked
             elif ending.name == "DataQualityFailed":
                 artifacts.failed_gates(night.folder)
     except UserError as error:
-        return Failed(name="BadInput", message=str(error))
+        return Failed(name="BadInput", message=redaction.redact(str(error)))
     return ending
 
 

@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from dualvla import redaction
 from tasks.run import EXIT_CODES, Run
 from tasks.session import Session
 
@@ -121,7 +122,7 @@ def repro(address: str, session: Session, show: Callable[[str], None]) -> tuple[
     outcome = Outcome()
 
     def take(line: str) -> None:
-        line = COLOUR.sub("", line)
+        line = redaction.redact(COLOUR.sub("", line))
         outcome.read(line)
         if line.strip() and not any(hint in line for hint in HINTS):
             show(line)

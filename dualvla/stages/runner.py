@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from dualvla import config, files, paths, progress, runs
+from dualvla import config, files, paths, progress, redaction, runs
 from dualvla.errors import UserError
 
 MIN_FREE_GIB = 1.0
@@ -69,7 +69,7 @@ def run(
         write_timing(name, arguments, started, seconds)
         progress.log(f"{name}: done in {seconds:.1f} s")
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(redaction.redact(f"error: {error}\n"))
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in DISK_FULL:
