@@ -17,6 +17,7 @@ import typer
 from dualvla.errors import UserError
 from dualvla.evaluation.command import evaluate as evaluate_policy
 from dualvla.evaluation.judging.commands import app as judge_app
+from dualvla.evaluation.multimodal.command import benchmark as benchmark_policy
 from dualvla.report.command import compare as compare_results
 from dualvla.serving.command import serve as serve_policy
 from dualvla.store.command import app as models_app
@@ -225,6 +226,7 @@ def report(
 
 
 app.command("evaluate")(evaluate_policy)
+app.command("benchmark")(benchmark_policy)
 app.command("serve")(serve_policy)
 app.command("compare")(compare_results)
 

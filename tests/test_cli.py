@@ -19,7 +19,19 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize(
     "command",
-    ["up", "down", "status", "retrain", "ablate", "schedule", "repro", "doctor", "report", "label"],
+    [
+        "up",
+        "down",
+        "status",
+        "retrain",
+        "ablate",
+        "schedule",
+        "repro",
+        "doctor",
+        "report",
+        "label",
+        "benchmark",
+    ],
 )
 def test_every_command_has_help_with_an_example(bare_project, command):
     answer = bare_project.run(command, "--help")
