@@ -18,7 +18,7 @@ import numpy as np
 from dualvla import conventions, files, progress
 from dualvla.errors import UserError
 from dualvla.evaluation import ensembling, gallery, ledger, simpler, videos
-from dualvla.evaluation.policies import Opened
+from dualvla.evaluation.opened import Opened
 from dualvla.evaluation.protocol import Planned, Resolved
 from dualvla.simulation import rollouts
 from dualvla.simulation.environments import TASKS
@@ -173,7 +173,7 @@ def _require_alive(outcome: simpler.Outcome, work: Work) -> None:
 
 
 def _video(work: Work, item: Planned) -> Path:
-    return work.partial / VIDEOS / f"{item.starts}-{item.job.task}-{item.id}.mp4"
+    return work.partial / VIDEOS / videos.name(*item.key)
 
 
 def _film(resolved: Resolved, trajectory: Trajectory) -> videos.Film:

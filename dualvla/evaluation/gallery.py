@@ -16,7 +16,7 @@ import pandas as pd
 from dualvla import config, files
 from dualvla.errors import UserError
 from dualvla.evaluation import failures, simpler, videos
-from dualvla.report import page
+from dualvla.report import rendering
 
 PAGE, VIDEOS = "gallery.html", "videos"
 CRASHED = "error"  # of an episode, beside failures.FAILURES
@@ -43,7 +43,7 @@ def write(out: Path) -> None:
     shown = [_episode(out, row, told) for row in found.to_dict("records")]
     filmed = [one for one in shown if one["video"]]
     values = {
-        "style": page.page_style(),
+        "style": rendering.page_style(),
         "title": f"{summary['model']} on {summary['protocol']['name']}",
         "chips": _chips(summary, len(found)),
         "mode": mode,
@@ -55,7 +55,7 @@ def write(out: Path) -> None:
         "filmed": filmed,
         "others": [one for one in shown if not one["video"]],
     }
-    files.write_text(out / PAGE, page.render("gallery.html.j2", values, escape=True))
+    files.write_text(out / PAGE, rendering.render("gallery.html.j2", values, escape=True))
 
 
 def _episode(out: Path, row: Mapping[Any, Any], told: Mapping[Any, str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dualvla.report import ablation, page, plots
+from dualvla.report import ablation, plots, rendering
 
 Summary = Mapping[str, Any]
 
@@ -13,13 +13,13 @@ Summary = Mapping[str, Any]
 def html(summary: Summary) -> str:
     """The page; everything it needs is inside."""
     drawn = {name: Markup(plot) for name, plot in draw(summary).items()}
-    values = {**summary, **_index(summary), "plots": drawn, "style": page.page_style()}
-    return page.render("ablation.html.j2", values, escape=True)
+    values = {**summary, **_index(summary), "plots": drawn, "style": rendering.page_style()}
+    return rendering.render("ablation.html.j2", values, escape=True)
 
 
 def markdown(summary: Summary) -> str:
     """The Markdown twin; refers to the plots as `plots/<name>.svg`."""
-    return page.render("ablation.md.j2", {**summary, **_index(summary)}, escape=False)
+    return rendering.render("ablation.md.j2", {**summary, **_index(summary)}, escape=False)
 
 
 def draw(summary: Summary) -> dict[str, str]:

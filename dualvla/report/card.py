@@ -12,7 +12,7 @@ import yaml
 
 from dualvla.config import Params
 from dualvla.errors import UserError
-from dualvla.report import page
+from dualvla.report.rendering import percent
 
 Summary = Mapping[str, Any]
 
@@ -83,8 +83,8 @@ def _entry(
 def _text(model: str, summary: Summary, params: Params, version: str | None) -> str:
     title = f"# dualvla {model}" + (f" {version}" if version else "")
     rows = "".join(
-        f"| {row['task']} | {row['starts']} | {page.percent(row['rate'])} | {row['k']}/{row['n']} "
-        f"| {page.percent(row['low'])} to {page.percent(row['high'])} |\n"
+        f"| {row['task']} | {row['starts']} | {percent(row['rate'])} | {row['k']}/{row['n']} "
+        f"| {percent(row['low'])} to {percent(row['high'])} |\n"
         for row in _successes(model, summary)
     )
     asked = _asked(model, summary)
@@ -151,5 +151,5 @@ def _asked(model: str, summary: Summary) -> Mapping[str, Any] | None:
 
 
 def _asked_text(row: Mapping[str, Any]) -> str:
-    low, high = page.percent(row["low"]), page.percent(row["high"])
-    return f"{page.percent(row['rate'])} % exact ({row['k']}/{row['n']}, {low} to {high})"
+    low, high = percent(row["low"]), percent(row["high"])
+    return f"{percent(row['rate'])} % exact ({row['k']}/{row['n']}, {low} to {high})"

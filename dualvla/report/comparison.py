@@ -21,7 +21,7 @@ from markupsafe import Markup
 from dualvla import files
 from dualvla.errors import UserError
 from dualvla.evaluation import statistics
-from dualvla.report import page, reported
+from dualvla.report import rendering, reported
 from dualvla.report.summary import ADVISED_TRIALS
 
 SCHEMA = 1
@@ -30,7 +30,6 @@ ELEVEN = (*NINE, "put_vm", "put_va")
 COLUMNS = (*reported.COLUMNS, *reported.BESIDE)
 PUBLISHED = frozenset(column.protocol for column in COLUMNS)
 PACKS = ("generated", "official")
-UNNAMED = "not recorded"  # evaluations made before protocols had names
 # What all results of one protocol and pack share; a hash says it all, where there is one.
 SHARED = ("hash", "success_mode", "execute", "seed")
 
@@ -79,13 +78,13 @@ def collect(folders: Sequence[Path]) -> Row:
 
 def html(document: Mapping[str, Any]) -> str:
     """The page; everything it needs is inside."""
-    values = {**document, "style": Markup(page.page_style())}
-    return page.render("comparison.html.j2", values, escape=True)
+    values = {**document, "style": Markup(rendering.page_style())}
+    return rendering.render("comparison.html.j2", values, escape=True)
 
 
 def markdown(document: Mapping[str, Any]) -> str:
     """The same as Markdown."""
-    return page.render("comparison.md.j2", document, escape=False)
+    return rendering.render("comparison.md.j2", document, escape=False)
 
 
 WRITERS = {".html": html, ".md": markdown}
@@ -123,7 +122,7 @@ def _read(folder: Path) -> Row:
     path = folder / "summary.json"
     data = files.read_json(path)
     try:
-        protocol = data.get("protocol") or {"name": UNNAMED, "hash": None}
+        protocol = data["protocol"]
         head = {key: data[key] for key in ("model", "assets", "success_mode", "execute", "seed")}
         rates = [
             {key: row[key] for key in ("starts", "task", "k", "n", "errors")}

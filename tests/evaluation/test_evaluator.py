@@ -15,7 +15,7 @@ from evaluations import resolved, run
 from dualvla import files
 from dualvla.conventions import WIDOWX_SIMULATION
 from dualvla.errors import UserError
-from dualvla.evaluation import evaluator, ledger, policies, simpler
+from dualvla.evaluation import evaluator, ledger, opened, simpler
 from dualvla.interface import Decision
 from dualvla.simulation.random_policy import RandomPolicy
 
@@ -78,9 +78,9 @@ class Killing(RandomPolicy):
 
 
 def test_a_killed_worker_changes_no_byte(undisturbed, tmp_path):
-    opened = policies.Opened(Killing(20), "random", "random", "never")
+    given = opened.Opened(Killing(20), "random", "random", "never")
     work = evaluator.Work(tmp_path / "partial", tmp_path / "timing.json", 2)
-    evaluator.evaluate(opened, resolved(), tmp_path / "out", work)
+    evaluator.evaluate(given, resolved(), tmp_path / "out", work)
     assert contents(tmp_path / "out") == contents(undisturbed)
 
 
@@ -131,9 +131,9 @@ def _stopping(out):
                 raise RuntimeError("stop")
             super().reset(slot, instruction, seed)
 
-    opened = policies.Opened(Stopping(), "random", "random", "never")
+    given = opened.Opened(Stopping(), "random", "random", "never")
     work = evaluator.Work(out.with_name(f".{out.name}.partial"), out.with_name("timing.json"), 1)
-    evaluator.evaluate(opened, resolved(), out, work)
+    evaluator.evaluate(given, resolved(), out, work)
 
 
 class Answering(RandomPolicy):
@@ -157,11 +157,11 @@ class Answering(RandomPolicy):
     ],
 )
 def test_a_broken_policy_stops_at_the_canary(actions, said, tmp_path):
-    opened = policies.Opened(Answering(actions), "random", "random", "never")
+    given = opened.Opened(Answering(actions), "random", "random", "never")
     work = evaluator.Work(tmp_path / "partial", tmp_path / "timing.json", 1)
     plan = resolved(episodes=4, tasks=("carrot",), videos=0)
     with pytest.raises(UserError, match=f"canary: .*{said}"):
-        evaluator.evaluate(opened, plan, tmp_path / "out", work)
+        evaluator.evaluate(given, plan, tmp_path / "out", work)
     assert not (tmp_path / "out").exists()
     assert _done(tmp_path / "partial" / "ledger.sqlite") == 2
 
@@ -179,10 +179,10 @@ def test_a_later_bad_answer_is_an_error_of_its_episode_and_no_failure(tmp_path):
             self.episode += 1
             super().reset(slot, instruction, seed)
 
-    opened = policies.Opened(Later(), "random", "random", "never")
+    given = opened.Opened(Later(), "random", "random", "never")
     work = evaluator.Work(tmp_path / "partial", tmp_path / "timing.json", 1)
     plan = resolved(episodes=4, tasks=("carrot",), videos=0)
-    summary = evaluator.evaluate(opened, plan, tmp_path / "out", work)
+    summary = evaluator.evaluate(given, plan, tmp_path / "out", work)
     table = pd.read_parquet(tmp_path / "out" / "results.parquet")
     assert table["status"].tolist() == ["ok", "ok", "error", "ok"]
     assert table["error"].dropna().tolist() == ["the policy answered actions that are not finite"]
@@ -192,10 +192,10 @@ def test_a_later_bad_answer_is_an_error_of_its_episode_and_no_failure(tmp_path):
 def test_another_convention_is_refused_before_the_first_episode(tmp_path):
     policy = RandomPolicy()
     policy.convention = replace(WIDOWX_SIMULATION, rotation="axis-angle")
-    opened = policies.Opened(policy, "random", "random", "never")
+    given = opened.Opened(policy, "random", "random", "never")
     work = evaluator.Work(tmp_path / "partial", tmp_path / "timing.json", 1)
     with pytest.raises(UserError, match="convention rotation differs"):
-        evaluator.evaluate(opened, resolved(), tmp_path / "out", work)
+        evaluator.evaluate(given, resolved(), tmp_path / "out", work)
 
 
 def test_half_of_another_evaluation_is_not_gone_on_with(undisturbed, tmp_path):

@@ -111,7 +111,7 @@ def test_evaluations_of_the_stage_get_a_table_of_their_own(ours):
     assert document["measured"] == []
     (table,) = document["apart"]
     assert [row["model"] for row in table["rows"]] == list(results_workspace.MODELS)
-    assert table["protocol"] == comparison.UNNAMED
+    assert table["protocol"] == "nightly"
     for row, folder in zip(table["rows"], ours, strict=True):
         rates = json.loads((folder / "summary.json").read_text())["rates"]
         everything = next(rate for rate in rates if rate["task"] == "all")

@@ -6,7 +6,7 @@ import pytest
 import results_workspace
 
 from dualvla import paths
-from dualvla.report import media, page, summary, svg
+from dualvla.report import media, page, rendering, summary, svg
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_every_link_within_the_page_has_a_target(rendered):
 def test_page_shows_the_rates_with_n_and_interval(rendered, figures):
     for row in figures["success"]:
         assert f"{row['k']}/{row['n']}" in rendered
-        assert f"{page.percent(row['low'])} to {page.percent(row['high'])}" in rendered
+        assert f"{rendering.percent(row['low'])} to {rendering.percent(row['high'])}" in rendered
 
 
 def test_verdict_comes_before_any_table(rendered):
