@@ -43,6 +43,17 @@ WIDOWX_SIMULATION = Convention(
     state="gripper in the base frame: metres, Euler XYZ radians from pointing down; opening [0, 1]",
 )
 
+# The original SimplerEnv's controller (`arm_pd_ee_delta_pose_align`) moves from the measured pose.
+GOOGLE_SIMULATION = Convention(
+    robot="google_robot",
+    control_hz=3.0,
+    frame="robot base",
+    translation="delta of the measured pose, metres",
+    rotation="delta of the measured pose, axis-angle, radians",
+    gripper="change of the target, +1 closes, -1 opens, 0 keeps",
+    state="gripper in the base frame: metres, Euler XYZ radians; opening [0, 1]",
+)
+
 WIDOWX_BRIDGE = Convention(
     robot="widowx",
     control_hz=5.0,
