@@ -14,7 +14,7 @@ import pandas as pd
 
 from dualvla import files
 from dualvla.errors import UserError
-from dualvla.evaluation import judges, simpler
+from dualvla.evaluation import judges, simpler, videos
 from dualvla.evaluation.judges import Clip, Ratings
 from dualvla.evaluation.judging import frames
 from dualvla.simulation import starts
@@ -86,7 +86,7 @@ def read(folder: Path, per_task: int | None = None) -> Evaluated:
             what = f"no such start: {' '.join(key)}"
             raise UserError(what, where=str(folder), fix="judges know those of simulation/starts")
         spec = TASKS[key[1]]
-        video = folder / "videos" / f"{'-'.join(key)}.mp4"
+        video = folder / "videos" / videos.name(*key)
         found.append(
             Case(
                 key,
