@@ -181,6 +181,6 @@ def test_a_step_is_that_of_the_simulators_own_loop():
     with torch.inference_mode():
         for action, expected in zip(actions, ours, strict=True):
             environment._scene._step_action(torch.from_numpy(action))
-            seen = environment._observe(environment._scene.get_info(), None)
+            (seen,) = environment._observe(environment._scene.get_info(), None)
             np.testing.assert_array_equal(seen.environment_state, expected)
     environment.close()
