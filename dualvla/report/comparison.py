@@ -158,7 +158,8 @@ def _require_once(results: Sequence[Row]) -> None:
         key = (one["model"], one["assets"], one["protocol"])
         if key in seen:
             what = f"{one['model']} on {one['protocol']}, {one['assets']} assets, is in two folders"
-            raise UserError(what, where=f"{seen[key]}, {one['source']}", fix="name one of them")
+            fix = "name one of them, or give policies names: dualvla evaluate --name"
+            raise UserError(what, where=f"{seen[key]}, {one['source']}", fix=fix)
         seen[key] = one["source"]
 
 

@@ -33,18 +33,18 @@ class Column(NamedTuple):
 COLUMNS = (
     Column("drawer_vm", "drawer VM", "google_vm", "drawer", 216),
     Column("drawer_va", "drawer VA", "google_va", "drawer", 378),
-    Column("can_vm", "can VM", "google_vm", "can", 300),
-    Column("can_va", "can VA", "google_va", "can", 825),
-    Column("near_vm", "near VM", "google_vm", "near", 240),
-    Column("near_va", "near VA", "google_va", "near", 600),
+    Column("can_vm", "can VM", "google_vm", "pick_can", 300),
+    Column("can_va", "can VA", "google_va", "pick_can", 825),
+    Column("near_vm", "near VM", "google_vm", "move_near", 240),
+    Column("near_va", "near VA", "google_va", "move_near", 600),
     Column("spoon", "spoon", "widowx", "spoon", 24),
     Column("carrot", "carrot", "widowx", "carrot", 24),
     Column("stack", "stack", "widowx", "stack", 24),
 )
 # Of the same protocols, but not in the published table.
 BESIDE = (
-    Column("put_vm", "put in drawer VM", "google_vm", "put", 108),
-    Column("put_va", "put in drawer VA", "google_va", "put", 189),
+    Column("put_vm", "put in drawer VM", "google_vm", "put_in_drawer", 108),
+    Column("put_va", "put in drawer VA", "google_va", "put_in_drawer", 189),
     Column("eggplant", "eggplant", "widowx", "eggplant", 64),
 )
 TABLE: dict[str, tuple[float, ...]] = {  # the nine columns, then the mean that the paper prints

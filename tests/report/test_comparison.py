@@ -11,9 +11,9 @@ import pytest
 import results_workspace
 from typer.testing import CliRunner
 
-from dualvla import cli, paths
+from dualvla import cli, config, paths
 from dualvla.errors import UserError
-from dualvla.evaluation import simpler
+from dualvla.evaluation import protocol, simpler
 from dualvla.report import comparison, reported
 
 CHANCES = {"last_step": 0.6, "any_step": 0.7, "early_stop": 0.6}
@@ -144,6 +144,18 @@ def test_the_published_means_are_those_of_their_columns():
         assert row["mean_9"] == pytest.approx(own, abs=0.06), row["model"]
 
 
+def test_columns_are_of_the_committed_protocols():
+    known = [column for column in comparison.COLUMNS if column.protocol in protocol.names()]
+    assert {"spoon", "carrot", "stack", "eggplant"} <= {column.key for column in known}
+    for column in known:
+        data = config.read_yaml(protocol.FOLDER / f"{column.protocol}.yaml")
+        assert column.task in {block["task"] for block in data["episodes"]}, column
+        if data["engine"] == "simulation":
+            suite = protocol.load(column.protocol)
+            planned = protocol.resolve(suite, "official", 0, tasks=[column.task]).planned
+            assert len(planned) == column.trials
+
+
 def test_a_mean_s_interval_is_narrower_than_its_columns_and_covers():
     draw = np.random.default_rng(0)
     truth, trials, covered = np.array([0.1, 0.5, 0.8]), 24, []
@@ -192,7 +204,7 @@ def test_what_is_no_evaluation_is_refused(ran, tmp_path):
     with pytest.raises(UserError, match="not an evaluation's summary"):
         comparison.collect([good])
     (good / "summary.json").write_text('{"model": "x", "assets": "official"}')
-    with pytest.raises(UserError, match="no success_mode"):
+    with pytest.raises(UserError, match="no protocol"):
         comparison.collect([good])
     with pytest.raises(UserError, match="unknown asset pack 'mine'"):
         comparison.collect([ran("other", "widowx", assets="mine")])
