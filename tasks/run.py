@@ -46,7 +46,7 @@ class Pipeline:
     file: str
     report: Path  # folder of summary.json, report.md and plots/
     page: str  # the report's page, in that folder
-    models: bool  # whether the evaluated models are published with the report
+    models: bool  # whether the evaluated models go to the registry
 
     @property
     def lock(self) -> str:

@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from dualvla import config, paths
-from dualvla.store import versions
+from dualvla import config
+from dualvla.store import aliases, registry, versions
 from tasks.run import RETRAIN, Pipeline, Run, commit
 
 
@@ -24,11 +24,9 @@ def version(folder: Path, pipeline: Pipeline = RETRAIN) -> str:
 
 
 def contents(run: Run) -> dict[str, Path]:
-    """What is published: the report, evaluated models and the record of their making."""
+    """What is published of a run beside its models: the report and the record of its making."""
     made, report = run.pipeline, run.pipeline.report.as_posix()
     names = {RETRAIN.lock, RETRAIN.file, "params.yaml", made.lock, made.file, report}
-    if made.models:
-        names |= {paths.model(name).as_posix() for name in run.plan.params.evaluate.models}
     return {name: run.folder / name for name in sorted(names)}
 
 
@@ -54,12 +52,39 @@ def push(run: Run) -> State:
     name="publish", task_run_name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5
 )
 def publish(run: Run) -> versions.Version:
-    """Upload report and models as one version and verify every sum."""
-    params = run.plan.params
+    """Upload the evaluated models to the registry, then the run's report, and verify every sum.
+
+    The run's own version comes last: who sees it finds all models that it names. Each model's
+    `candidate` then is what this run made.
+    """
+    params, root = run.plan.params, run.plan.root
     prefix = version(run.folder, run.pipeline)
-    about = {"profile": params.profile, "seed": params.seed, "commit": commit(run.plan.root)}
-    done = versions.publish(run.where, prefix, contents(run), about)
+    about = {"profile": params.profile, "seed": params.seed, "commit": commit(root)}
+    models = {}
+    for model in params.evaluate.models if run.pipeline.models else ():
+        entry = registry.publish(run.where, run.folder, model, run=prefix, commit=about["commit"])
+        _tell(run, entry)
+        models[model] = entry.prefix
+    done = versions.publish(run.where, prefix, contents(run), about | {"models": models})
+    _tell(run, done)
+    for model, place in models.items():
+        propose(run, model, place.rpartition("/")[2])
+    return done
+
+
+def propose(run: Run, model: str, made: str) -> None:
+    """Point a model's `candidate` at the version that this run made."""
+    seen = aliases.read(run.where, model, "candidate")
+    if seen.version == made:
+        return
+    try:
+        aliases.move(run.where, seen, made, why=version(run.folder, run.pipeline))
+    except aliases.MovedError as error:
+        # Another run ended at the same moment: either is a candidate, none is lost.
+        get_run_logger().warning(str(error))
+
+
+def _tell(run: Run, done: versions.Version) -> None:
     size = f"{done.files} files, {done.bytes / 2**20:.1f} MiB"
     what = f"published and verified, {size}" if done.new else "was published before"
-    get_run_logger().info(f"s3://{run.where.bucket}/{prefix} {what}")
-    return done
+    get_run_logger().info(f"s3://{run.where.bucket}/{done.prefix} {what}")

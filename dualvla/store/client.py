@@ -53,7 +53,7 @@ def place(store: Store, root: Path, who: str | None = None) -> Place:
         root: the folder that holds `.dualvla/`.
         who: identity to act as on the local stack; None is that of this process.
     """
-    safe = {"versioning": store.versioning, "encryption": store.encryption}
+    safe: dict[str, Any] = {"versioning": store.versioning, "encryption": store.encryption}
     if (endpoint := store.endpoint or os.environ.get(ENDPOINT)) is not None:
         return Place(endpoint, store.bucket, store.region, None, **safe)
     pair = keys.local(root, who=who)

@@ -75,7 +75,7 @@ def publish(where: Place, prefix: str, contents: Mapping[str, Path], about: Any)
 
     def send(name: str) -> dict[str, Any]:
         path, key = chosen[name], f"{prefix}/{name}"
-        entry = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
+        entry: dict[str, Any] = {"sha256": files.sha256(path), "bytes": path.stat().st_size}
         if key not in begun or not transfers.is_there(s3, where, key, **entry):
             transfers.upload(s3, where, key, path, entry["sha256"])
         return entry
@@ -181,8 +181,7 @@ def pull(where: Place, prefix: str, out: Path) -> tuple[int, int]:
     """
     manifest = require(where, prefix)
     for name in manifest["files"]:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
+        if name.startswith("/") or ".." in PurePosixPath(name).parts:
             raise UserError(
                 f"a file's name leaves the folder: {name}", where=f"{where.url}/{prefix}"
             )

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from dualvla import config
-from dualvla.store import client, versions
+from dualvla.store import aliases, client, versions
 from tasks import session, store
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("interruptible")]
@@ -93,7 +93,13 @@ def test_a_green_run_is_published_and_the_next_one_is_all_cached(toy, prefect_ap
 
     where = client.place(config.load(toy.root / "params.yaml").store, toy.root)
     version = store.version(toy.root)
-    assert versions.verify(where, version) == 9
+    assert versions.verify(where, version) == 7
+    entries = versions.read_manifest(where, version)["about"]["models"]
+    for model, entry in entries.items():
+        assert versions.verify(where, entry) == 17
+        made = aliases.read(where, model, "candidate").version
+        assert entry == f"registry/{model}/{made}"
+    assert set(entries) == {"dualvla", "base_ft"}
     keys = client.connect(where).list_objects_v2(Bucket=where.bucket, Prefix="dvc/")
     assert keys["KeyCount"] >= 6
 

@@ -12,16 +12,22 @@ OUTS = {
     "prune": "data/pruned",
     "report": "report",
 }
+MODELS = ("dualvla", "base_ft")
 SUMMARY = {
     "schema": 1,
     "profile": "toy",
     "seed": 0,
+    "models": list(MODELS),
+    "tasks": ["carrot"],
     "assets": "generated",
     "success_mode": "last_step",
+    "evaluation_seed": 0,
     "verdict": {"text": "no difference"},
+    "notes": [],
+    "lineage": {"sources": [], "stages": []},
     "success": [
         {
-            "model": "dualvla",
+            "model": model,
             "starts": "official",
             "task": "all",
             "k": 1,
@@ -29,8 +35,13 @@ SUMMARY = {
             "rate": 0.5,
             "low": 0.1,
             "high": 0.9,
+            "mode": "last_step",
+            "assets": "generated",
         }
+        for model in MODELS
     ],
+    "questions": [],
+    "vla_score": [],
     "retention": [{"group": "all", "layer": "keep", "k": 3, "n": 10, "rate": 0.3}],
     "quality": [
         {
@@ -43,6 +54,35 @@ SUMMARY = {
         }
     ],
 }
+
+
+def write_results(root: Path, model: str, trials: int = 2) -> None:
+    """What evaluation, benchmark, score and diagnosis of a model would leave."""
+    import pyarrow
+    from pyarrow import parquet
+
+    def write(name: str, columns: dict[str, list]) -> None:
+        path = root / name.format(model)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pyarrow.table(columns), path)
+
+    starts, won = [f"carrot-{i}" for i in range(trials)], [i % 2 == 0 for i in range(trials)]
+    key = {"starts": ["official"] * trials, "task": ["carrot"] * trials, "start_id": starts}
+    none = pyarrow.nulls(trials, pyarrow.string())
+    ran = {"seed": list(range(trials)), "status": ["ok"] * trials, "error": none}
+    write("evaluate/{}/results.parquet", {**key, **ran, "last_step": won})
+    twice = {name: values * 2 for name, values in key.items()}
+    places = {f"state.{axis}": [0.0] * trials + [0.3] * trials for axis in "xyz"}
+    write("evaluate/{}/steps.parquet", {**twice, **places})
+    asked = {"id": ["1", "2"], "question": ["a", "b"], "wanted": ["c", "d"], "right": [True, False]}
+    write("benchmark/{}/answers.parquet", asked)
+    write("score/{}/scores.parquet", {**key, "score": [0.5 * one for one in won]})
+    ran = {"assets": "generated", "success_mode": "last_step", "seed": 0, "execute": 4}
+    scoring = {"judge": "rules", "scale": "reasoning", "success_mode": "last_step"}
+    for kind, data in (("evaluate", ran), ("score", scoring), ("diagnose", {})):
+        folder = root / kind / model
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").write_text(json.dumps(data))
 
 
 def main() -> int:
@@ -61,6 +101,9 @@ def main() -> int:
     out = Path("models") / sys.argv[3] if stage == "distill" else Path(OUTS[stage])
     out.mkdir(parents=True, exist_ok=True)
     (out / "content.txt").write_text(name)
+    if stage == "distill":
+        (out / "environment.json").write_text('{"python": "toy"}')
+        write_results(Path("results"), sys.argv[3])
     if stage == "report":
         (out / "summary.json").write_text(json.dumps(SUMMARY))
         (out / "index.html").write_text("<h1>toy</h1>")
