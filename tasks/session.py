@@ -1,8 +1,10 @@
 """One run's children and the cores they share.
 
 Each `dvc repro` gets its own process group and is killed as a group: DVC's pid alone would leave
-the training behind. Cores are a plain in-process count, not a Prefect concurrency limit, which
-costs seconds an acquisition on SQLite.
+the training behind. A supervisor leads the group and ends it when this process dies, by `kill -9`
+too; `end_orphans` is the net below, for a supervisor that was killed in the same moment. Cores are
+a plain in-process count, not a Prefect concurrency limit, which costs seconds an acquisition on
+SQLite.
 """
 
 import contextlib
@@ -15,8 +17,10 @@ from pathlib import Path
 
 import psutil
 
+from tasks import supervisor
+from tasks.supervisor import GRACE
+
 OWNER = "DUALVLA_RUN_FOLDER"  # marks every process of a run, so that orphans can be found
-GRACE = 5.0
 
 
 class StoppedError(Exception):
@@ -54,15 +58,16 @@ class Session:
     def run(self, command: list[str], show: Callable[[str], None]) -> int:
         """Run a command in the folder, show each line as it comes, return the exit code.
 
-        The command's whole process group is dead when this returns or raises.
+        The command's whole process group is dead when this returns or raises, and soon after this
+        process has died. A command that a signal ended has 128 and the signal's number as its code.
         """
         with self._changed:
             self._require_running()
             child = subprocess.Popen(
-                command,
+                supervisor.command(command),
                 cwd=self.folder,
                 env=self._environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # never written: it ends with this process
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -70,8 +75,9 @@ class Session:
                 start_new_session=True,
             )
             self._children.add(child.pid)
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
-            assert child.stdout is not None
             for line in child.stdout:
                 show(line.rstrip())
             code = child.wait()
@@ -81,6 +87,8 @@ class Session:
         finally:
             _kill([child.pid])
             child.wait()
+            child.stdin.close()
+            child.stdout.close()
             with self._changed:
                 self._children.discard(child.pid)
 
@@ -119,7 +127,7 @@ def _kill(groups: list[int]) -> None:
     """End process groups: politely, and after a moment for good."""
     alive = [group for group in groups if _signal(group, signal.SIGTERM)]
     if alive:
-        members = [process for group in alive for process in _members(group)]
+        members = [process for group in alive for process in supervisor.members(group)]
         psutil.wait_procs(members, timeout=GRACE)
     for group in alive:
         _signal(group, signal.SIGKILL)
@@ -131,12 +139,3 @@ def _signal(group: int, number: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _members(group: int) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == group:
-                found.append(process)
-    return found

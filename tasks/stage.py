@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from dualvla import redaction
+from tasks import supervisor
 from tasks.run import EXIT_CODES, Run
 from tasks.session import Session
 
@@ -140,6 +141,6 @@ def _final(code: int, outcome: Outcome) -> State:
         return Failed(name=NAMES[2], message=f"disk full: {said} -> free some space")
     if outcome.code in NAMES:
         return Failed(name=NAMES[outcome.code], message=said)
-    if outcome.busy or outcome.killed():
+    if outcome.busy or outcome.killed() or supervisor.killed(code):
         raise WorthRepeatingError(said)
     return Failed(message=said)

@@ -1,6 +1,9 @@
 """Children of a run and the cores they share."""
 
+import contextlib
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -8,7 +11,8 @@ import time
 import psutil
 import pytest
 
-from tasks.session import Session, StoppedError, end_orphans
+from tasks import supervisor
+from tasks.session import OWNER, Session, StoppedError, end_orphans
 
 FAMILY = """
 import subprocess, time
@@ -49,7 +53,7 @@ def test_stop_kills_a_child_with_its_own_children(session):
     session.stop()
     thread.join()
     assert errors
-    assert len(family) == 2
+    assert len(family) == 3, "a supervisor, its command, and the command's own child"
     assert psutil.wait_procs(family, timeout=60)[1] == []
     with pytest.raises(StoppedError):
         session.run(["true"], lines.append)
@@ -76,12 +80,53 @@ def test_cores_bound_what_runs_side_by_side(session):
     assert most == 2
 
 
-def test_orphans_of_a_killed_run_are_found_by_their_mark(tmp_path):
+def marked(folder):
+    """Processes that carry the mark of a run in `folder`."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(OWNER) == str(folder):
+                found.append(process)
+    return found
+
+
+def test_a_run_killed_by_kill_9_takes_its_training_with_it(tmp_path):
     code = (
         "import os, sys; from tasks.session import Session; from pathlib import Path\n"
         f"s = Session(Path({str(tmp_path)!r}), os.environ, 1)\n"
-        "s.run(['sh', '-c', 'echo up; sleep 600'], lambda line: os.kill(os.getpid(), 9))\n"
+        f"s.run([sys.executable, '-c', {FAMILY!r}], lambda line: os.kill(os.getpid(), 9))\n"
+    )
+    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == -9
+    assert psutil.wait_procs(marked(tmp_path), timeout=120)[1] == []
+
+
+@pytest.mark.slow
+def test_a_command_that_ignores_the_polite_signal_ends_too(tmp_path):
+    code = (
+        "import os, sys; from tasks.session import Session; from pathlib import Path\n"
+        f"s = Session(Path({str(tmp_path)!r}), os.environ, 1)\n"
+        "s.run(['sh', '-c', 'trap \"\" TERM; echo up; while :; do sleep 600; done'],\n"
+        "      lambda line: os.kill(os.getpid(), 9))\n"
     )
     os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code])
-    assert end_orphans(tmp_path) >= 1
+    assert psutil.wait_procs(marked(tmp_path), timeout=120)[1] == []
+
+
+def test_what_a_killed_command_leaves_ends_with_it_and_the_code_says_so(session, tmp_path):
+    def kill(line):
+        if line != "up":
+            os.kill(int(line), signal.SIGKILL)
+
+    code = session.run([sys.executable, "-c", f"import os; print(os.getpid());{FAMILY}"], kill)
+    assert code == 128 + signal.SIGKILL
+    assert supervisor.killed(code)
+    assert not supervisor.killed(255)  # what DVC answers when a stage fails
+    assert marked(tmp_path) == []
+
+
+def test_orphans_of_a_killed_run_are_found_by_their_mark(tmp_path):
+    # As if the supervisor had been killed together with the run.
+    orphan = subprocess.Popen(["sleep", "600"], env={**os.environ, OWNER: str(tmp_path)})
+    assert end_orphans(tmp_path) == 1
+    assert orphan.poll() is not None
     assert end_orphans(tmp_path) == 0
