@@ -30,6 +30,12 @@ def test_help_imports_nothing_heavy():
         "doctor",
         "report",
         "label",
+        "evaluate",
+        "serve",
+        "benchmark",
+        "compare",
+        "deploy",
+        "worker",
         "benchmark",
     ],
 )

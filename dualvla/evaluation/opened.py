@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dualvla import files
-from dualvla.evaluation.acting import ModelPolicy, Settings
+from dualvla import config, files
 from dualvla.interface import Policy
 
 
@@ -27,8 +26,23 @@ class Opened:
         return {"kind": self.kind, "fingerprint": self.fingerprint}
 
 
-def checkpoint(path: Path, settings: Settings, seed: int) -> Opened:
-    """Open a model's folder; a `UserError` if it holds none, or predicts fewer actions."""
-    policy = ModelPolicy(path, settings, seed)
-    reason = settings.reason if policy.model.config.reasons else "never"
-    return Opened(policy, "checkpoint", files.sha256(path), reason)
+def checkpoint(
+    path: Path, seed: int, *, actions: int | None, reason: config.Reason, reason_every: int
+) -> Opened:
+    """Open a model's folder.
+
+    Args:
+        path: of the model.
+        seed: of its flow noise.
+        actions: of a chunk, returned at each decision; None: all of them.
+        reason: when it writes text.
+        reason_every: decisions between two texts, for `every_n`.
+
+    Raises:
+        UserError: the folder holds no model, or one that predicts fewer actions.
+    """
+    from dualvla.evaluation.acting import ModelPolicy, Settings  # torch, which others do without
+
+    policy = ModelPolicy(path, Settings(actions, reason, reason_every), seed)
+    spoken = reason if policy.model.config.reasons else "never"
+    return Opened(policy, "checkpoint", files.sha256(path), spoken)

@@ -5,7 +5,6 @@ from pathlib import Path
 from dualvla import config
 from dualvla.errors import UserError
 from dualvla.evaluation import opened
-from dualvla.evaluation.acting import Settings
 from dualvla.evaluation.opened import Opened
 from dualvla.simulation.environments import Pack
 
@@ -48,4 +47,6 @@ def open_policy(
     if not (Path(spec) / "config.json").is_file():
         fix = "expert, random, the folder of a checkpoint, or ws://HOST:PORT"
         raise UserError(f"no such policy: {spec}", fix=fix)
-    return opened.checkpoint(Path(spec), Settings(actions, reason, reason_every), seed)
+    return opened.checkpoint(
+        Path(spec), seed, actions=actions, reason=reason, reason_every=reason_every
+    )

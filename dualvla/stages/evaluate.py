@@ -20,11 +20,9 @@ def main(params: Params, model: str, run: str | None = None) -> None:
     import torch
 
     from dualvla.evaluation import evaluator, opened, protocol, simpler
-    from dualvla.evaluation.acting import Settings
 
     torch.set_num_threads(params.threads)  # more would fight with the simulation for the cores
     settings, simulation, name = params.evaluate, params.simulation, paths.label(model, run)
-    acting = Settings(settings.execute, settings.reason, settings.reason_every)
     resolved = protocol.resolve(
         protocol.nightly(settings, simulation),
         simulation.assets,
@@ -39,7 +37,13 @@ def main(params: Params, model: str, run: str | None = None) -> None:
         name=model,
     )
     out = paths.results(paths.EVALUATION, model, run)
-    policy = opened.checkpoint(path, acting, params.seed)
+    policy = opened.checkpoint(
+        path,
+        params.seed,
+        actions=settings.execute,
+        reason=settings.reason,
+        reason_every=settings.reason_every,
+    )
     summary = evaluator.evaluate(policy, resolved, out, work)
     quality.gate("metrics", out, params=params, subject=f"evaluate/{name}")
     for row in summary["rates"]:
