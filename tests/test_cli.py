@@ -36,7 +36,6 @@ def test_help_imports_nothing_heavy():
         "compare",
         "deploy",
         "worker",
-        "benchmark",
     ],
 )
 def test_every_command_has_help_with_an_example(bare_project, command):
