@@ -12,7 +12,8 @@ import yaml
 
 from dualvla.config import Params
 from dualvla.errors import UserError
-from dualvla.report.rendering import percent
+from dualvla.report import costs
+from dualvla.report.rendering import figure, percent
 
 Summary = Mapping[str, Any]
 
@@ -124,6 +125,10 @@ Trained and evaluated in simulation on {len(summary["tasks"])} tasks. Not tested
 other objects or in other languages. Do not run it on hardware without a person at the emergency
 stop.
 
+## Cost
+
+{_cost(model, summary)}
+
 ## Lineage
 
 {_lineage(model, summary)}
@@ -138,6 +143,38 @@ def _lineage(model: str, summary: Summary) -> str:
     rows = "".join(f"| {stage} | `{chain}` |\n" for stage, chain in named.items())
     head = "Hash of all data, parameters and code that led to each stage (see the run's report):"
     return f"{head}\n\n| stage | chain |\n|---|---|\n{rows}".rstrip()
+
+
+def _cost(model: str, summary: Summary) -> str:
+    """Of every stage that led to the model and its results, as far as they ran in the workspace."""
+    rows = costs.of_model(model, summary)
+    whole = costs.total(rows)
+    if not whole["measured"]:
+        return "Not measured: the stages did not run in the workspace that published the model."
+
+    def told(value: float | None, unit: float, name: str) -> str:
+        return f"{name} not measured" if value is None else f"{figure(value / unit)} {name}"
+
+    parts = (
+        told(whole["seconds"], 3600, "hours one stage after the other"),
+        told(whole["cpu_seconds"], 3600, "CPU hours"),
+        told(whole["gpu_seconds"], 3600, "GPU hours"),
+        told(whole["peak_rss_mib"], 1024, "GiB of memory at most"),
+        told(whole["energy_joules"], 3.6e6, f"kWh of energy ({', '.join(whole['energy_of'])})")
+        if whole["energy_of"]
+        else "energy not measured",
+    )
+    head = f"{whole['measured']} of the {whole['stages']} stages that led to the model and its"
+    table = "".join(
+        f"| {row['stage']} | {figure(row['seconds'])} | {figure(row['cpu_seconds'])} "
+        f"| {figure(row['gpu_seconds'])} | {figure(row['peak_rss_mib'])} |\n"
+        for row in rows
+        if row["seconds"] is not None
+    )
+    return (
+        f"{head} results were measured: {'; '.join(parts)}.\n\n"
+        f"| stage | seconds | CPU s | GPU s | peak MiB |\n|---|---:|---:|---:|---:|\n{table}"
+    ).rstrip()
 
 
 def _successes(model: str, summary: Summary) -> list[Mapping[str, Any]]:

@@ -52,6 +52,11 @@ def stage_of(lock: Lock, path: Path) -> str | None:
     return None
 
 
+def of_model(lock: Lock, model: str) -> list[str]:
+    """Stages that make a model or measure it, in the lock's order."""
+    return [name for name in lock if name.rpartition("@")[2] == model]
+
+
 def state(lock: Lock, path: Path) -> State:
     """Whether `path` in the workspace is what the lock says.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dualvla.report import plots
+from dualvla.report import costs, lineage_picture, plots
 from dualvla.report.media import Media
 from dualvla.report.rendering import page_style, render
 
@@ -29,7 +29,7 @@ SECTIONS = (
     ("videos", "Videos"),
     ("reported", "Reported"),
     ("lineage", "Lineage"),
-    ("timings", "Time"),
+    ("timings", "Cost"),
 )
 STATES = {
     "same": "same",
@@ -70,6 +70,7 @@ def draw(summary: Summary) -> dict[str, str]:
         "conflict": plots.conflict(summary["training"], "Cosine of the two gradients"),
         "retention": plots.retention(tasks, "Share of frames that keep their reasoning"),
         "training": plots.curves(summary["training"], "Training losses"),
+        "lineage": lineage_picture.draw(summary, "From the data to the results"),
     }
 
 
@@ -95,6 +96,7 @@ def _index(summary: Summary) -> dict[str, Any]:
         "states": STATES,
         "sections": SECTIONS,
         "slowest": max(seconds, default=0.0) or 1.0,
+        "total": costs.total(summary["timings"]),
         "chips": [
             ("profile", summary["profile"]),
             ("assets", summary["assets"]),

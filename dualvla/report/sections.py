@@ -17,7 +17,11 @@ from dualvla.evaluation import statistics
 LAYERS = ("scene", "action", "keep")
 SCORE_KEYS = ("r", "a", "i", "ra", "success", "score")
 COSTS = ("texts", "tokens")
-TIMING_KEYS = ("seconds", "cpu_seconds", "peak_rss_mib", "peak_rss_child_mib", "started")
+TIMING_KEYS = (
+    *("seconds", "cpu_seconds", "gpu_seconds"),
+    *("peak_rss_mib", "peak_rss_child_mib", "gpu_peak_mib"),
+    *("energy_joules", "energy_of", "s3_sent_bytes", "s3_received_bytes", "started"),
+)
 
 Row = dict[str, Any]
 
@@ -267,7 +271,7 @@ def timings() -> list[Row]:
     rows = []
     for path in sorted(paths.TIMINGS.glob("*.json")):
         data = files.read_json(path)
-        rows.append({"stage": path.stem} | {key: data[key] for key in TIMING_KEYS})
+        rows.append({"stage": path.stem} | {key: data.get(key) for key in TIMING_KEYS})
     return rows
 
 

@@ -5,17 +5,15 @@ A stage module is `def main(params, **selection)` plus `run(main)`; it reads and
 """
 
 import argparse
-import datetime
 import os
-import resource
 import shutil
 import sys
-import time
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from dualvla import config, files, paths, progress, redaction, runs
+from dualvla import config, costs, files, paths, progress, redaction, runs
 from dualvla.errors import UserError
 
 MIN_FREE_GIB = 1.0
@@ -60,14 +58,14 @@ def run(
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of a second, in a log
         # Several processes share the cores: an idle OpenMP pool in each would fight for them.
         os.environ.setdefault("OMP_NUM_THREADS", str(params.threads))
-        started, start = datetime.datetime.now(datetime.UTC), time.monotonic()
+        meter = costs.Meter()
         main(params, **arguments)
-        seconds = time.monotonic() - start
+        spent = meter.read()
         if not progress.shown():
             return
         forget_resume_points(paths.label(arguments.get("arm", name), chosen))
-        write_timing(name, arguments, started, seconds)
-        progress.log(f"{name}: done in {seconds:.1f} s")
+        write_timing(name, arguments, spent)
+        progress.log(f"{name}: done in {spent['seconds']:.1f} s")
     except UserError as error:
         sys.stderr.write(redaction.redact(f"error: {error}\n"))
         sys.exit(error.exit_code)
@@ -112,35 +110,21 @@ def forget_resume_points(run: str) -> None:
 
 
 def write_timing(
-    stage: str, selection: Mapping[str, str | None], started: datetime.datetime, seconds: float
+    stage: str,
+    selection: Mapping[str, str | None],
+    spent: Mapping[str, Any],
+    folder: Path = Path(),
 ) -> None:
     """Write what this process cost to `.cache/timings/<stage>[@selection].json`, outside DVC.
 
-    The file is named as DVC names the stage: selections are joined by hyphens.
-
-    Seconds are wall-clock and CPU (this process and its finished children), memory is the peak
-    resident set in MiB of this process and of its largest child. Reports read it; nothing else may,
-    because it differs from run to run.
+    The file is named as DVC names the stage: selections are joined by hyphens. Reports read it;
+    nothing else may, because it differs from run to run. `spent` is what `costs.Meter` read,
+    `folder` the workspace.
     """
     chosen = {key: value for key, value in selection.items() if value is not None}
-    # Linux counts ru_maxrss in KiB, macOS in bytes.
-    mib = 1024.0 if sys.platform != "darwin" else 1024.0**2
-    own, children = (
-        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    timing = {
-        "schema": 1,
-        "stage": stage,
-        "selection": chosen,
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(cpu, 2),
-        "peak_rss_mib": round(own.ru_maxrss / mib, 1),
-        "peak_rss_child_mib": round(children.ru_maxrss / mib, 1),
-    }
+    timing = {"schema": 1, "stage": stage, "selection": chosen, **spent}
     name = "@".join([stage, *(["-".join(chosen.values())] if chosen else [])])
-    files.write_json(paths.TIMINGS / f"{name}.json", timing)
+    files.write_json(folder / paths.TIMINGS / f"{name}.json", timing)
 
 
 DISK_FULL = {28, 122}  # ENOSPC, EDQUOT

@@ -15,11 +15,12 @@ from typing import Any
 from dualvla import stack
 from dualvla.config import Store
 from dualvla.errors import UserError
-from dualvla.store import keys
+from dualvla.store import keys, traffic
 from dualvla.store.keys import CREDENTIALS, Keys
 
 # As PREFECT_API_URL for Prefect: a server elsewhere, where `store.endpoint` says none.
 ENDPOINT = "DUALVLA_S3_ENDPOINT"
+DVC = "dvc"  # prefix of DVC's remote in the bucket
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _connect(where: Place, attempts: int, _process: int) -> Any:
         s3={"addressing_style": "path"},
     )
     pair = where.keys
-    return boto3.client(
+    client = boto3.client(
         "s3",
         endpoint_url=where.endpoint,
         region_name=where.region,
@@ -92,6 +93,7 @@ def _connect(where: Place, attempts: int, _process: int) -> Any:
         aws_secret_access_key=pair.secret if pair else None,
         config=options,
     )
+    return traffic.watch(client)
 
 
 def check(where: Place, *, create: bool = False) -> None:
@@ -182,7 +184,17 @@ PROTECTIONS: tuple[tuple[str, Callable[[Place], bool], Any, Any], ...] = (
 )
 
 
-def remote_config(where: Place, root: Path, prefix: str = "dvc") -> Mapping[str, str]:
+def stored_bytes(where: Place, prefix: str) -> int:
+    """Size of all objects under a prefix together."""
+    pages = (
+        connect(where)
+        .get_paginator("list_objects_v2")
+        .paginate(Bucket=where.bucket, Prefix=f"{prefix}/")
+    )
+    return sum(one["Size"] for page in pages for one in page.get("Contents", []))
+
+
+def remote_config(where: Place, root: Path, prefix: str = DVC) -> Mapping[str, str]:
     """Settings of the DVC remote, without secrets: local keys are named by their file."""
     settings = {
         "url": f"s3://{where.bucket}/{prefix}",

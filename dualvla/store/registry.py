@@ -7,6 +7,7 @@ model with the same results is the same version, whichever run comes to it. Olde
 of their own under `retrain/`: a model that a run did not change was stored again.
 """
 
+import datetime
 import hashlib
 import json
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any
 
 from dualvla import config, files, paths
 from dualvla.errors import UserError
+from dualvla.lineage import openlineage
 from dualvla.report import card, lineage
 from dualvla.store import aliases, client, versions
 from dualvla.store.client import Place
@@ -55,17 +57,32 @@ def publish(where: Place, folder: Path, model: str, *, run: str, commit: str) ->
     params = config.load(folder / "params.yaml")
     summary = files.read_json(folder / paths.REPORT / "summary.json")
     with tempfile.TemporaryDirectory() as beside:
-        text = Path(beside) / CARD
+        text, events = Path(beside) / CARD, Path(beside) / openlineage.FILE
         text.write_text(card.render(model, summary, params, version=name), encoding="utf-8")
+        told = about(folder, model, summary) | {"run": run, "commit": commit}
+        events.write_text(_events(where, folder, prefix, told, summary), encoding="utf-8")
         contents = {
             "model": folder / paths.model(model),
             **{kind: folder / place / model for kind, place in RESULTS.items()},
             "report": folder / paths.REPORT,
             **{file: folder / file for file in RECORD},
             CARD: text,
+            openlineage.FILE: events,
         }
-        told = about(folder, model, summary) | {"run": run, "commit": commit}
         return versions.publish(where, prefix, contents, told)
+
+
+def _events(
+    where: Place, folder: Path, prefix: str, told: Mapping[str, Any], summary: Mapping[str, Any]
+) -> str:
+    """The lineage of a version as OpenLineage events, its publication last."""
+    lock, model = lineage.read_lock(folder / "dvc.lock"), told["model"]
+    stages = lineage.ancestry(lock, lineage.of_model(lock, model))
+    now = datetime.datetime.now(datetime.UTC)
+    found = openlineage.events(stages, summary, commit=told["commit"], at=now)
+    ends = [row for row in stages if row["stage"] in lineage.of_model(lock, model)]
+    found += openlineage.publication(ends, f"s3://{where.bucket}", prefix, at=now)
+    return openlineage.dumps(found)
 
 
 def version_of(folder: Path, model: str) -> str:

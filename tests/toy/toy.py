@@ -37,11 +37,13 @@ SUMMARY = {
             "high": 0.9,
             "mode": "last_step",
             "assets": "generated",
+            "source": f"results/evaluate/{model}",
         }
         for model in MODELS
     ],
     "questions": [],
     "vla_score": [],
+    "timings": [],
     "retention": [{"group": "all", "layer": "keep", "k": 3, "n": 10, "rate": 0.3}],
     "quality": [
         {
@@ -91,6 +93,8 @@ def main() -> int:
     behave = json.loads(os.environ.get("TOY", "{}")).get(name, {})
     print(f"{name} says hello", flush=True)
     time.sleep(behave.get("sleep", 0))
+    while "until" in behave and not Path(behave["until"]).exists():
+        time.sleep(0.1)
     if "message" in behave:
         print(f"error: {behave['message']}", file=sys.stderr)
     if "kill_once" in behave and not Path(behave["kill_once"]).exists():
