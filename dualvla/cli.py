@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from dualvla.busy import WhenBusy
 from dualvla.errors import UserError
 from dualvla.evaluation.command import evaluate as evaluate_policy
 from dualvla.evaluation.judging.commands import app as judge_app
@@ -39,7 +40,7 @@ app.add_typer(judge_app, name="judge")
 Profile = Annotated[
     str | None, typer.Option(help="overlay of params/; default: params.yaml as it is")
 ]
-
+WhileBusy = Annotated[WhenBusy, typer.Option(help="while another run holds the folder")]
 
 # A terminal line of a run: time, stage, text.
 LOG_FORMAT = {
@@ -93,21 +94,23 @@ def status(profile: Profile = None) -> None:
 
 
 @app.command()
-def retrain(profile: Profile = None) -> None:
+def retrain(profile: Profile = None, when_busy: WhileBusy = "refuse") -> None:
     """Run every stage that changed, with Prefect's UI, and publish the result to S3.
 
     Example: dualvla retrain --profile smoke
+
+    After the run that is under way: dualvla retrain --when-busy wait
     """
-    _flow(profile)
+    _flow(profile, when_busy=when_busy)
 
 
 @app.command()
-def ablate(profile: Profile = None) -> None:
+def ablate(profile: Profile = None, when_busy: WhileBusy = "refuse") -> None:
     """Train and evaluate every arm under every budget and seed, with one report of it all.
 
     Example: dualvla ablate --profile smoke
     """
-    _flow(profile, flow="ablate")
+    _flow(profile, flow="ablate", when_busy=when_busy)
 
 
 @app.command()
@@ -292,20 +295,23 @@ def use(profile: Annotated[str, typer.Argument(help="overlay of params/")]) -> N
     typer.echo(f"{path.name} is {profile} now")
 
 
-def _flow(profile: str | None, *more: str, flow: str = "retrain") -> NoReturn:
+def _flow(
+    profile: str | None, *more: str, flow: str = "retrain", when_busy: WhenBusy = "refuse"
+) -> NoReturn:
     """Check the machine, start the servers, become the flow's process."""
     from dualvla import doctor, stack, workspace
 
     root = workspace.find_root()
     plan = workspace.plan(root, profile)
     typer.echo(f"profile {plan.profile} in {plan.folder}; checking this machine")
-    doctor.preflight(plan)
+    doctor.preflight(plan, waits=when_busy == "wait")
     names = doctor.needed_servers(plan)
     for name, url in (stack.up(root, names=names) if names else {}).items():
         typer.echo(f"{name:8} {url}")
     os.environ.update(stack.environment(root))
     os.environ.update(LOG_FORMAT)
     arguments = ["--root", str(root), *(["--profile", profile] if profile else []), *more]
+    arguments += ["--when-busy", when_busy]
     sys.stdout.flush()
     # Taking this process's place: a signal reaches the flow without a middleman.
     os.execv(sys.executable, [sys.executable, "-m", f"flows.{flow}", "--checked", *arguments])

@@ -171,9 +171,14 @@ def examine(plan: Workspace) -> list[Finding]:
         return list(pool.map(lambda check: _finding(check, plan), CHECKS))
 
 
-def preflight(plan: Workspace) -> None:
-    """Raise the `UserError` of the first check that would stop a run, having written nothing."""
-    found = {check: check(plan) for check in BEFORE_A_RUN}
+def preflight(plan: Workspace, *, waits: bool = False) -> None:
+    """Raise the `UserError` of the first check that would stop a run, having written nothing.
+
+    Args:
+        plan: of the run.
+        waits: the run waits for another one in its folder, which then stops nothing.
+    """
+    found = {check: check(plan) for check in BEFORE_A_RUN if not (waits and check is idle)}
     stamp = {"drivers": _drivers(), "device": found[known_vulkan]}
     files.write_json(plan.root / VULKAN, stamp)
 

@@ -17,6 +17,12 @@ class UserError(Exception):
         super().__init__(text if fix is None else f"{text} -> {fix}")
 
 
+class OutageError(UserError):
+    """A server stopped answering: no fault of the input, and the same command goes on later."""
+
+    exit_code = 1
+
+
 class QualityError(UserError):
     """A stage's output failed its quality gate; a repeated run would fail again."""
 

@@ -111,6 +111,17 @@ def require_space(folder: Path | str, gib: float) -> None:
         raise UserError(what, where=str(folder), fix="free some space, for example `dvc gc -w`")
 
 
+@contextlib.contextmanager
+def named(path: Path | str) -> Iterator[None]:
+    """Name a path in errors of the operating system that name none, as those of writing do."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def _aside(path: Path) -> Path:
     """Where an old folder waits while the new one takes its place."""
     return path.with_name(f".{path.name}.old")

@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,8 +165,16 @@ def environment(workspace: Workspace) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a folder's run lock; a `UserError` if another run holds it."""
+def exclusive(folder: Path, wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold a folder's run lock while no other run holds it.
+
+    Args:
+        folder: where stages run.
+        wait: takes a line that says whom is waited for; None refuses to wait.
+
+    Raises:
+        UserError: another run holds it, and none is waited for.
+    """
     path = folder / RUN_LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as stream:
@@ -174,8 +182,12 @@ def exclusive(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.seek(0)
-            fix = f"wait for it, or stop process {stream.read().strip() or '?'}"
-            raise UserError("another run is under way", where=str(folder), fix=fix) from error
+            holder = stream.read().strip() or "?"
+            if wait is None:
+                fix = f"wait for it (`--when-busy wait`), or stop process {holder}"
+                raise UserError("another run is under way", where=str(folder), fix=fix) from error
+            wait(f"another run is under way in {folder}: waiting for process {holder}")
+            fcntl.flock(stream, fcntl.LOCK_EX)
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

@@ -1,6 +1,7 @@
 """One run: what its stages share, what comes before them and how it ends."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import socket
@@ -23,6 +24,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.states import Completed, Crashed, Failed
 
 from dualvla import paths, workspace
+from dualvla.busy import WhenBusy
 from dualvla.config import Params
 from dualvla.store import client
 from dualvla.store.client import Place
@@ -34,6 +36,7 @@ from tasks.session import Session, end_orphans
 
 # Stages that simulate, without their `@item`.
 SIMULATING = {"demonstrations", "multimodal", "evaluate", "evaluate_specialist"}
+LIVING = Path(".dualvla/runs")  # a file for each flow run of a folder, locked while it lives
 REPORT_EVERY = 30.0  # seconds between two lines about progress
 EXIT_CODES = {"BadInput": 2, "DataQualityFailed": 3}  # as in dualvla.errors
 
@@ -81,25 +84,31 @@ class Run:
 
 @contextlib.contextmanager
 def opened(
-    plan: Workspace, own: UUID | str | None, show: Callable[[str], None], pipeline: Pipeline
+    plan: Workspace,
+    own: UUID | str | None,
+    show: Callable[[str], None],
+    pipeline: Pipeline,
+    when_busy: WhenBusy = "refuse",
 ) -> Iterator[Run]:
     """Prepare a run, tell its progress through `show` while it lasts, leave no process behind.
 
     Args:
         plan: where it runs; written here.
-        own: id of the flow run, which is no zombie.
+        own: id of the flow run.
         show: takes a line.
         pipeline: what runs.
+        when_busy: wait while another run holds the folder, or refuse.
 
     Raises:
         UserError: another run holds the folder, or S3 does not answer.
     """
     where = client.place(plan.params.store, plan.root)
     client.check(where, create=where.local)
-    with workspace.exclusive(plan.folder):
+    wait = show if when_busy == "wait" else None
+    with _living(plan.folder, own), workspace.exclusive(plan.folder, wait):
         if orphans := end_orphans(plan.folder):
             show(f"ended {orphans} processes that a killed run left behind")
-        if zombies := close_zombies(plan, own):
+        if zombies := close_zombies(plan):
             show(f"closed {zombies} runs that were killed")
         workspace.write(plan, client.remote_config(where, plan.root))
         run = Run(plan, where, pipeline)
@@ -168,20 +177,46 @@ def place_tag(plan: Workspace) -> str:
     return f"place-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
 
 
-def close_zombies(plan: Workspace, own: UUID | str | None) -> int:
+def close_zombies(plan: Workspace) -> int:
     """Mark runs of this folder that were killed as crashed; return how many.
 
-    Call it only while holding the folder's run lock: then none of them can be alive.
+    Those that wait for the folder, and the one that calls it, hold their files.
     """
     alive = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
     here = FlowRunFilter(
         state=FlowRunFilterState(type=alive), tags=FlowRunFilterTags(all_=[place_tag(plan)])
     )
     with get_client(sync_client=True) as api:
-        zombies = [one for one in api.read_flow_runs(flow_run_filter=here) if str(one.id) != own]
+        found = api.read_flow_runs(flow_run_filter=here)
+        zombies = [one for one in found if not _lives(plan.folder, one.id)]
         for zombie in zombies:
             api.set_flow_run_state(zombie.id, Crashed(message="it was killed"), force=True)
     return len(zombies)
+
+
+@contextlib.contextmanager
+def _living(folder: Path, own: UUID | str | None) -> Iterator[None]:
+    path = folder / LIVING / str(own)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lives(folder: Path, run: UUID) -> bool:
+    path = folder / LIVING / str(run)
+    try:
+        with path.open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    path.unlink(missing_ok=True)  # of a killed run
+    return False
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from dualvla import redaction
+from dualvla.errors import OutageError
 from tasks import supervisor
 from tasks.run import EXIT_CODES, Run
 from tasks.session import Session
@@ -71,20 +72,25 @@ def worth_repeating(_task: Any, _run: Any, state: State) -> bool:
     """Whether a failed task is tried again: infrastructure only, never bad input or quality."""
     try:
         state.result(raise_on_failure=True)
-    except WorthRepeatingError:
+    except (WorthRepeatingError, OutageError):
         return True
     except Exception:
         return False
     return False
 
 
+REPEATED: dict[str, Any] = {
+    "retries": len(RETRY_DELAYS),
+    "retry_delay_seconds": RETRY_DELAYS,
+    "retry_condition_fn": worth_repeating,
+}
+
+
 @task(
     name="stage",
     task_run_name="{stage}",
     cache_policy=NO_CACHE,  # DVC is the one who knows
-    retries=len(RETRY_DELAYS),
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=worth_repeating,
+    **REPEATED,
 )
 def run_stage(stage: str, run: Run) -> State:
     """Bring one stage up to date and say how that went as the task's final state.

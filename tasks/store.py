@@ -1,4 +1,8 @@
-"""Send what a green run made to S3: DVC's cache and run-cache, then the published version."""
+"""Send what a green run made to S3: DVC's cache and run-cache, then the published version.
+
+An S3 that stops answering is asked again for a while; then the run ends with one line, and the next
+one sends what is missing.
+"""
 
 import hashlib
 import json
@@ -11,8 +15,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from dualvla import config
-from dualvla.store import aliases, registry, versions
+from dualvla.errors import OutageError
+from dualvla.store import aliases, outages, registry, versions
 from tasks.run import RETRAIN, Pipeline, Run, commit
+from tasks.stage import REPEATED
 
 
 def version(folder: Path, pipeline: Pipeline = RETRAIN) -> str:
@@ -30,9 +36,18 @@ def contents(run: Run) -> dict[str, Path]:
     return {name: run.folder / name for name in sorted(names)}
 
 
-@task(name="push", task_run_name="push", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
+@task(name="push", task_run_name="push", cache_policy=NO_CACHE, **REPEATED)
 def push(run: Run) -> State:
-    """Push DVC's cache and run-cache, so that others restore instead of recomputing."""
+    """Push DVC's cache and run-cache, so that others restore instead of recomputing.
+
+    Raises:
+        OutageError: S3 stopped answering, or DVC could not send something.
+    """
+    with outages.told(run.where):
+        return _push(run)
+
+
+def _push(run: Run) -> State:
     if versions.read_manifest(run.where, version(run.folder, run.pipeline)) is not None:
         return Completed(name="Cached", message="this version was pushed before")
     logger = get_run_logger()
@@ -44,19 +59,26 @@ def push(run: Run) -> State:
 
     code = run.session.run([sys.executable, "-m", "dvc", "push", "--run-cache"], take)
     if code != 0:
-        raise RuntimeError(lines[-1] if lines else f"dvc push ended with {code}")
+        said = lines[-1] if lines else f"it ended with {code}"
+        raise OutageError(f"dvc push: {said}", where=run.where.url, fix=outages.AGAIN)
     return Completed()
 
 
-@task(
-    name="publish", task_run_name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5
-)
+@task(name="publish", task_run_name="publish", cache_policy=NO_CACHE, **REPEATED)
 def publish(run: Run) -> versions.Version:
     """Upload the evaluated models to the registry, then the run's report, and verify every sum.
 
     The run's own version comes last: who sees it finds all models that it names. Each model's
     `candidate` then is what this run made.
+
+    Raises:
+        OutageError: S3 stopped answering.
     """
+    with outages.told(run.where):
+        return _publish(run)
+
+
+def _publish(run: Run) -> versions.Version:
     params, root = run.plan.params, run.plan.root
     prefix = version(run.folder, run.pipeline)
     about = {"profile": params.profile, "seed": params.seed, "commit": commit(root)}

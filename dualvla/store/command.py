@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from dualvla.errors import QualityError, UserError
+from dualvla.errors import QualityError
 
 if TYPE_CHECKING:
     from dualvla.store.client import Place
@@ -186,22 +186,14 @@ def rollback(
 @contextlib.contextmanager
 def _opened(profile: str | None) -> "Iterator[tuple[Workspace, Place]]":
     """The project and its bucket; what S3 refuses or drops is one clear error."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     from dualvla import workspace
-    from dualvla.store import client
+    from dualvla.store import client, outages
 
     plan = workspace.plan(workspace.find_root(), profile)
     where = client.place(plan.params.store, plan.root)
     client.check(where, create=where.local)
-    try:
+    with outages.told(where):
         yield plan, where
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        raise UserError(f"S3 answers {code}", where=where.url, fix="check the keys") from error
-    except BotoCoreError as error:
-        fix = "the same command goes on where it stopped"
-        raise UserError(f"S3 does not answer: {error}", where=where.url, fix=fix) from error
 
 
 def _flow(name: str, profile: str | None, *arguments: str) -> NoReturn:

@@ -190,7 +190,7 @@ def pull(where: Place, prefix: str, out: Path) -> tuple[int, int]:
         return len(manifest["files"]), 0
     beside = out.with_name(f".{out.name}.pull")
     beside.mkdir(parents=True, exist_ok=True)
-    with _alone(beside):
+    with _alone(beside), files.named(out):
         s3, count = client.connect(where), 0
         for name, entry in manifest["files"].items():
             with _there(where, f"{prefix}/{name}"):

@@ -158,7 +158,7 @@ def test_after_kill_9_the_next_run_cleans_up_and_goes_on(toy, prefect_api):
     assert toy.run("retrain").returncode == 2, "two runs at once"
     flow.kill()
     flow.wait()
-    assert children(toy)
+    wait_for(lambda: not children(toy))
     zombie = latest(prefect_api, toy)[0]
     answer = toy.run("retrain")
     assert answer.returncode == 0, answer.stderr
