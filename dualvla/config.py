@@ -76,7 +76,9 @@ class Simulation(Section):
 class Demonstrations(Section):
     """Robot episodes: scripted in simulation, or imported."""
 
-    source: Literal["simulation", "rlds"] = Field(description="where episodes come from")
+    source: Literal["simulation", "rlds", "incoming"] = Field(
+        description="where episodes come from; incoming: the shards that `watch` ingested"
+    )
     rlds_path: str | None = Field(description="folder of the RLDS data set, for source: rlds")
     per_task: int = Field(ge=1, le=100_000, description="successful episodes kept a task")
     uniform_share: Share = Field(

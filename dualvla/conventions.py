@@ -64,7 +64,12 @@ WIDOWX_BRIDGE = Convention(
     state="gripper in the base frame: metres, Euler XYZ radians from pointing down; opening [0, 1]",
 )
 
-BY_SOURCE = {"simulation": WIDOWX_SIMULATION, "rlds": WIDOWX_BRIDGE}
+# Shards come in the convention in which policies act here: what is trained on them is evaluated.
+BY_SOURCE = {
+    "simulation": WIDOWX_SIMULATION,
+    "rlds": WIDOWX_BRIDGE,
+    "incoming": WIDOWX_SIMULATION,
+}
 
 
 def from_json(data: dict[str, Any], where: str) -> Convention:

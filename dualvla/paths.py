@@ -11,6 +11,7 @@ MULTIMODAL = Path("data/multimodal")  # LLaVA JSON, image shards, scene labels
 MIXTURE = Path("data/mixture")  # index of training samples
 PRUNED = Path("data/pruned")  # verdicts beside the data set
 LABELS = Path("labels/boundaries.json")  # marked by people: a source, in git
+INCOMING = Path("incoming/manifest.json")  # shards to train on: a source, in git
 MODELS = Path("models")  # one Hugging Face folder a model
 EVALUATION = Path("results/evaluate")  # one folder a model
 BENCHMARK = Path("results/benchmark")

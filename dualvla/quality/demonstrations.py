@@ -2,8 +2,9 @@
 
 Simulated episodes must also succeed, stay within the step limit and cover every declared task;
 imported ones need not, because nothing of the sort is known of them, and their missing instructions
-are a warning. Bounds on actions are those of a WidowX at 5 Hz: a step beyond 0.1 m or 1 rad is a
-unit or a frame gone wrong.
+are a warning. Incoming shards are imported ones of any source, in the simulation's convention and
+picture size, since policies trained on them act there. Bounds on actions are those of a WidowX at
+5 Hz: a step beyond 0.1 m or 1 rad is a unit or a frame gone wrong.
 """
 
 from pathlib import Path
@@ -42,13 +43,14 @@ CONTRAST = 2.0  # least standard deviation of a picture, grey levels of 255
 
 def checks(params: Params) -> Checks:
     """Expectations by table, with bounds from the parameters."""
-    simulated = params.demonstrations.source == "simulation"
+    source = params.demonstrations.source
+    simulated = source == "simulation"
     longest = max(TASKS[task].max_steps for task in params.simulation.tasks)
     suite = {
         "dataset": _dataset(),
         "frames": _frames(simulated),
         "episodes": _episodes(simulated, longest if simulated else MAX_LENGTH),
-        "pictures": _pictures(params.simulation.image_size if simulated else None),
+        "pictures": _pictures(None if source == "rlds" else params.simulation.image_size),
     }
     return suite | ({"tasks": _tasks(params)} if simulated else {})
 
@@ -78,7 +80,7 @@ def _summary(folder: episodes.Folder, params: Params) -> pd.DataFrame:
         "dataset": folder.name,
         "action_width": width[ACTION],
         "state_width": width[STATE],
-        "source_matches": int(folder.about.get("source") == source),
+        "source_matches": int(source in ("incoming", folder.about.get("source"))),
         "convention_matches": int(folder.about.get("convention") == convention),
         "rate_matches": int(float(info["fps"]) == convention["control_hz"]),
         "declared_episodes": info["total_episodes"],

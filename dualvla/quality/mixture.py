@@ -48,7 +48,7 @@ Episodes = dict[tuple[str, int], tuple[int, set[str]]]  # length, and kinds of c
 def checks(params: Params) -> Checks:
     """Expectations by table."""
     told = holds("has_command", why="a sample without a command or a question")
-    imported = params.demonstrations.source == "rlds"
+    imported = params.demonstrations.source != "simulation"
     return {
         "samples": [
             rows("nothing to train on", low=1),

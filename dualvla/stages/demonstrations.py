@@ -1,4 +1,4 @@
-"""Stage demonstrations: episodes of the scripted expert, or imported ones -> data/demonstrations.
+"""Stage demonstrations: scripted, imported or incoming episodes -> data/demonstrations.
 
 Attempts are numbered and tried in worker processes; the first `per_task` successful ones by number
 are kept, whoever finishes first. The output therefore does not depend on the number of workers.
@@ -34,6 +34,8 @@ def main(params: Params) -> None:
     with files.replacing(paths.DEMONSTRATIONS) as out:
         if params.demonstrations.source == "rlds":
             _import(params, out)
+        elif params.demonstrations.source == "incoming":
+            _merge(params, out)
         else:
             _simulate(params, out)
         quality.gate("demonstrations", out, params=params)
@@ -47,6 +49,15 @@ def _import(params: Params, out: Path) -> None:
     dataset = lerobot.open_dataset(out)
     counts = {"episodes": len(dataset.episodes), "frames": int(dataset.info["total_frames"])}
     files.write_json(out / "metrics.json", {"source": "rlds"} | counts)
+
+
+def _merge(params: Params, out: Path) -> None:
+    from dualvla.data import incoming
+    from dualvla.store import shards
+
+    listed = incoming.read(paths.INCOMING)
+    counts = incoming.merge(shards.fetch(params, listed), out, params.simulation.image_size)
+    files.write_json(out / "metrics.json", {"source": "incoming"} | counts)
 
 
 def _simulate(params: Params, out: Path) -> None:
