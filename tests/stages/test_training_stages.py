@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -110,7 +112,11 @@ def test_generalist_and_distillation_train_and_answer(trained):
     assert {"flow", "language", "kd_velocity", "kd_latent", "kd_language"} <= set(
         metrics["heldout"]
     )
-    assert metrics["curve"][-1]["loss"] < metrics["curve"][0]["loss"]
+    # Halves, as one batch's loss says little; twelve steps more of a trained model are all noise.
+    for name in ("specialist", "generalist"):
+        curve = files.read_json(trained / "models" / name / "metrics.json")["curve"]
+        early, late = np.array_split([point["loss"] for point in curve], 2)
+        assert late.mean() < early.mean(), name
     assert [p["step"] for p in metrics["conflict"]] == list(range(0, 12, 2))
     assert all(-1 <= p["cosine"] <= 1 for p in metrics["conflict"])
     assert not files.read_json(trained / "models/specialist/metrics.json")["conflict"]
