@@ -65,7 +65,8 @@ def evaluate(
     from dualvla.evaluation import evaluator, policies
     from dualvla.simulation import vulkan
 
-    vulkan.require()
+    if chosen.engine != "simpler_env":  # which renders in an environment of its own
+        vulkan.require()
     torch.set_num_threads(threads)
     opened = policies.open_policy(
         policy,

@@ -19,9 +19,8 @@ from dualvla import conventions, files, progress
 from dualvla.errors import UserError
 from dualvla.evaluation import ensembling, gallery, ledger, simpler, videos
 from dualvla.evaluation.opened import Opened
-from dualvla.evaluation.protocol import Planned, Resolved
-from dualvla.simulation import rollouts
-from dualvla.simulation.environments import TASKS
+from dualvla.evaluation.protocol import Planned, Resolved, command
+from dualvla.simulation import foreign, parallel, rollouts
 from dualvla.simulation.rollouts import Trajectory
 
 SCHEMA = 2
@@ -154,11 +153,26 @@ def _trajectories(
     )
     # A worker holds one task's scene: all starts of a task run in a row.
     jobs = [item.job for task in resolved.tasks for item in left if item.job.task == task]
+    size = (protocol.camera.width, protocol.camera.height)
+    if protocol.engine == "simpler_env":
+        engine, again = foreign.google_robot(), work.retries
+        return rollouts.drive(
+            jobs, policy, engine, workers=work.workers, execute=protocol.execute, retries=again
+        )
+    if protocol.engine == "parallel":
+        return parallel.run(
+            jobs,
+            policy,
+            assets=resolved.assets,
+            image_size=size,
+            count=work.workers,
+            execute=protocol.execute,
+        )
     return rollouts.run(
         jobs,
         policy,
         assets=resolved.assets,
-        image_size=(protocol.camera.width, protocol.camera.height),
+        image_size=size,
         workers=work.workers,
         execute=protocol.execute,
         retries=work.retries,
@@ -182,7 +196,7 @@ def _film(resolved: Resolved, trajectory: Trajectory) -> videos.Film:
     return videos.Film(
         frames=trajectory.frames,
         texts=simpler.texts_in_force(trajectory, count),
-        instruction=trajectory.job.start.instruction or TASKS[trajectory.job.task].instruction,
+        instruction=command(trajectory.job),
         fps=resolved.protocol.control_hz,
         actions=trajectory.actions,
         phases=trajectory.environment_states[:, phase].astype(np.int64).tolist(),

@@ -26,7 +26,8 @@ def success(environment_states: NDArray[np.floating]) -> dict[str, bool]:
         environment_states: (T + 1, K) conventions.ENVIRONMENT_STATE_NAMES.
     """
     holds = environment_states[1:, _COLUMN["success"]] > 0.5
-    released = environment_states[1:, _COLUMN["grasped"]] < 0.5
+    # NaN, from a simulator that does not tell, holds nothing: any success may stop there.
+    released = ~(environment_states[1:, _COLUMN["grasped"]] > 0.5)
     return {
         "last_step": bool(len(holds) and holds[-1]),
         "any_step": bool(holds.any()),

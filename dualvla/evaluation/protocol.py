@@ -23,9 +23,10 @@ from pydantic import Field, ValidationError, model_validator
 from dualvla import config, conventions
 from dualvla.conventions import Convention
 from dualvla.errors import UserError
+from dualvla.evaluation import google_matrix
 from dualvla.simulation import starts as fixed_starts
 from dualvla.simulation.environments import TASKS, Pack
-from dualvla.simulation.rollouts import Job
+from dualvla.simulation.rollouts import AnyStart, Job
 
 FOLDER = Path(__file__).with_name("protocols")
 CANARY = 2  # episodes a task that run first: a broken policy ends there
@@ -60,7 +61,9 @@ class Protocol(config.Section):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="name in results")
     about: str = Field(default="", description="what it is for, and where its numbers come from")
-    engine: Literal["simulation", "simpler_env"] = Field(description="what runs the episodes")
+    engine: Literal["simulation", "parallel", "simpler_env"] = Field(
+        description="what runs the episodes: docs/engines.md"
+    )
     robot: Literal["widowx", "google"] = Field(description="whose action convention holds")
     control_hz: config.Positive = Field(description="control steps a second")
     success_mode: config.SuccessMode = Field(description="which recorded mode is reported")
@@ -69,11 +72,17 @@ class Protocol(config.Section):
     camera: Camera
     repeats: config.Count = Field(default=1, description="times each start runs, each its own seed")
     episodes: tuple[Block, ...] = Field(min_length=1, description="in report order")
+    matrix: dict[str, google_matrix.Matrix] = Field(
+        default={}, description="starts of the Google-robot tasks, by task"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Protocol":
         if self.ensemble is not None and self.execute != 1:
             raise ValueError("an ensemble needs execute: 1, as it decides anew at each step")
+        google = self.robot == "google"
+        if google != (self.engine == "simpler_env") or google != bool(self.matrix):
+            raise ValueError("robot: google, engine: simpler_env and a matrix go together")
         return self
 
 
@@ -118,7 +127,9 @@ class Resolved:
     def to_json(self) -> dict[str, Any]:
         """All that outcomes depend on beside policy and code."""
         return {
-            "protocol": self.protocol.model_dump(mode="json"),
+            "protocol": self.protocol.model_dump(
+                mode="json", exclude=None if self.protocol.matrix else {"matrix"}
+            ),
             "convention": self.convention.to_json(),
             "assets": self.assets,
             "seed": self.seed,
@@ -127,7 +138,7 @@ class Resolved:
                     "starts": item.starts,
                     "task": item.job.task,
                     "start_id": item.id,
-                    "instruction": item.job.start.instruction or TASKS[item.job.task].instruction,
+                    "instruction": command(item.job),
                     "max_steps": item.job.max_steps,
                     "seed": item.job.seed,
                 }
@@ -146,7 +157,15 @@ class Resolved:
         return yaml.safe_dump({"hash": self.hash, **self.to_json()}, sort_keys=False, width=100)
 
 
-CONVENTIONS = {"widowx": conventions.WIDOWX_SIMULATION}
+CONVENTIONS = {
+    "widowx": conventions.WIDOWX_SIMULATION,
+    "google": conventions.GOOGLE_SIMULATION,
+}
+
+
+def command(job: Job) -> str:
+    """What the robot is told at first; empty where only the simulator knows."""
+    return job.start.instruction or (TASKS[job.task].instruction if job.task in TASKS else "")
 
 
 def names() -> list[str]:
@@ -229,6 +248,9 @@ def resolve(
             than the robot's, or nothing to run.
     """
     convention = CONVENTIONS[protocol.robot]
+    if protocol.robot == "google" and assets != "official":
+        fix = "--assets official, with MS2_ASSET_DIR as docs/engines.md says"
+        raise UserError(f"{protocol.name} has no {assets} assets", where="assets", fix=fix)
     if protocol.control_hz != convention.control_hz:
         what = f"control_hz is {protocol.control_hz:g}, the robot's is {convention.control_hz:g}"
         raise UserError(what, where=protocol.name, fix="mend the protocol")
@@ -241,13 +263,8 @@ def resolve(
     for block in protocol.episodes:
         if tasks is not None and block.task not in tasks:
             continue
-        if block.task not in TASKS:
-            where = f"protocol {protocol.name}"
-            raise UserError(
-                f"no such task: {block.task}", where=where, fix=f"one of {', '.join(TASKS)}"
-            )
         counts = [count for count in (block.count, limit) if count is not None]
-        chosen = fixed_starts.fixed(block.task, block.starts)[: min(counts, default=None)]  # type: ignore[arg-type]
+        chosen = _starts(protocol, block)[: min(counts, default=None)]  # type: ignore[arg-type]
         for repeat in range(protocol.repeats):
             for index, start in enumerate(chosen):
                 again = f" {repeat}" if repeat else ""
@@ -262,6 +279,20 @@ def resolve(
                 )
                 planned.append(Planned(block.starts, job, repeat))
     return Resolved(protocol, assets, seed, _once(planned, protocol.name))
+
+
+def _starts(protocol: Protocol, block: Block) -> Sequence[AnyStart]:
+    tasks = protocol.matrix or TASKS
+    if block.task not in tasks:
+        fix = f"one of {', '.join(tasks)}"
+        raise UserError(f"no such task: {block.task}", where=f"protocol {protocol.name}", fix=fix)
+    if not protocol.matrix:
+        return fixed_starts.fixed(block.task, block.starts)
+    try:
+        return google_matrix.expand(protocol.matrix[block.task])
+    except ValueError as error:
+        where = f"protocol {protocol.name}, matrix {block.task}"
+        raise UserError(str(error), where=where, fix="mend the matrix") from error
 
 
 def _once(planned: list[Planned], name: str) -> tuple[Planned, ...]:

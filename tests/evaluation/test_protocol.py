@@ -21,6 +21,22 @@ def test_the_committed_suites_hold_the_published_numbers_of_episodes():
     assert counts == {"widowx": 3 * 24 + 64, "widowx_instruct": 2 * 4 * 24, "canary": 8}
 
 
+def test_the_google_suites_and_widowx_hold_the_published_2952_episodes():
+    counts = {
+        name: len(protocol.resolve(protocol.load(name), "official", 0).planned)
+        for name in ("google_vm", "google_va")
+    }
+    assert counts == {"google_vm": 864, "google_va": 1992}
+    assert sum(counts.values()) + 4 * 24 == 2952
+
+
+def test_a_google_suite_is_refused_on_other_assets_and_without_its_engine():
+    with pytest.raises(UserError, match="no generated assets"):
+        protocol.resolve(protocol.load("google_vm"), "generated", 0)
+    with pytest.raises(UserError, match="go together"):
+        changed("google_vm", engine="simulation")
+
+
 def test_a_suite_runs_as_published_judged_at_the_last_step():
     widowx = protocol.load("widowx")
     assert (widowx.success_mode, widowx.execute, widowx.control_hz) == ("last_step", 1, 5)
