@@ -19,6 +19,8 @@ from dualvla.errors import UserError
 from dualvla.evaluation.command import evaluate as evaluate_policy
 from dualvla.evaluation.judging.commands import app as judge_app
 from dualvla.evaluation.multimodal.command import benchmark as benchmark_policy
+from dualvla.lineage.command import lineage as trace_lineage
+from dualvla.lineage.command import reproduce as reproduce_version
 from dualvla.report.command import compare as compare_results
 from dualvla.serving.command import serve as serve_policy
 from dualvla.store.command import app as models_app
@@ -232,6 +234,8 @@ app.command("evaluate")(evaluate_policy)
 app.command("benchmark")(benchmark_policy)
 app.command("serve")(serve_policy)
 app.command("compare")(compare_results)
+app.command("lineage")(trace_lineage)
+app.command("reproduce")(reproduce_version)
 
 
 @app.command()

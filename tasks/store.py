@@ -4,9 +4,11 @@ An S3 that stops answering is asked again for a while; then the run ends with on
 one sends what is missing.
 """
 
+import contextlib
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -14,9 +16,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from dualvla import config
+from dualvla import config, costs
 from dualvla.errors import OutageError
-from dualvla.store import aliases, outages, registry, versions
+from dualvla.stages import runner
+from dualvla.store import aliases, client, outages, registry, traffic, versions
 from tasks.run import RETRAIN, Pipeline, Run, commit
 from tasks.stage import REPEATED
 
@@ -57,10 +60,14 @@ def _push(run: Run) -> State:
         lines.append(line)
         logger.info(line)
 
-    code = run.session.run([sys.executable, "-m", "dvc", "push", "--run-cache"], take)
-    if code != 0:
-        said = lines[-1] if lines else f"it ended with {code}"
-        raise OutageError(f"dvc push: {said}", where=run.where.url, fix=outages.AGAIN)
+    with costing("push", run):
+        before = client.stored_bytes(run.where, client.DVC)
+        code = run.session.run([sys.executable, "-m", "dvc", "push", "--run-cache"], take)
+        if code != 0:
+            said = lines[-1] if lines else f"it ended with {code}"
+            raise OutageError(f"dvc push: {said}", where=run.where.url, fix=outages.AGAIN)
+        # DVC does not tell what it moved: what the remote has gained, by others at that moment too.
+        traffic.add(sent=max(0, client.stored_bytes(run.where, client.DVC) - before))
     return Completed()
 
 
@@ -74,7 +81,7 @@ def publish(run: Run) -> versions.Version:
     Raises:
         OutageError: S3 stopped answering.
     """
-    with outages.told(run.where):
+    with outages.told(run.where), costing("publish", run):
         return _publish(run)
 
 
@@ -92,6 +99,17 @@ def _publish(run: Run) -> versions.Version:
     for model, place in models.items():
         propose(run, model, place.rpartition("/")[2])
     return done
+
+
+@contextlib.contextmanager
+def costing(name: str, run: Run) -> Iterator[None]:
+    """Write what a task of this process cost beside the costs of the stages, for the next report.
+
+    Memory is that of the whole flow.
+    """
+    meter = costs.Meter()
+    yield
+    runner.write_timing(name, {}, meter.read(), run.folder)
 
 
 def propose(run: Run, model: str, made: str) -> None:

@@ -78,9 +78,9 @@ def _parts(
         for key, value in sorted(values.items())
     ]
     told = execution_parameters_run.ExecutionParametersRunFacet(parameters, producer=PRODUCER)
-    chain = RunFacet(producer=PRODUCER).with_additional_properties(chain=row["chain"])
+    chain: Any = RunFacet(producer=PRODUCER).with_additional_properties(chain=row["chain"])
     code = {"command": row["cmd"], "commit": commit, "md5": dict(row["files"]["code"])}
-    facet = JobFacet(producer=PRODUCER).with_additional_properties(**code)
+    facet: Any = JobFacet(producer=PRODUCER).with_additional_properties(**code)
     run = _identifier(row["stage"], row["chain"], json.dumps(row["files"], sort_keys=True))
     return {
         "run": event_v2.Run(run, facets={"executionParameters": told, "dualvla_chain": chain}),
@@ -125,7 +125,7 @@ def _inputs(found: Mapping[str, str | None], gates: Mapping[str, Mapping[str, An
             if PurePosixPath(source).is_relative_to(path)
         ]
         facet = quality.DataQualityAssertionsDatasetFacet(assertions=judged, producer=PRODUCER)
-        more = {"dataQualityAssertions": facet} if judged else {}
+        more: dict[str, Any] = {"dataQualityAssertions": facet} if judged else {}
         inputs.append(InputDataset(NAMESPACE, path, facets=_version(md5), inputFacets=more))
     return inputs
 

@@ -180,8 +180,8 @@ def _stages(record: records.Record, here: Lock, folder: Path) -> Iterator[Findin
         published, mine = record.lock.get(name, {}), here[name]
         for key in ("cmd", "params"):
             if mine.get(key) != published.get(key):
-                shown = [json.dumps(one.get(key), sort_keys=True) for one in (published, mine)]
-                yield Finding(name, key, *shown, DIFFERS)
+                first, second = (json.dumps(one.get(key)) for one in (published, mine))
+                yield Finding(name, key, first, second, DIFFERS)
         yield from (one for one in _items(name, "deps", published, mine) if one.verdict == DIFFERS)
         for one in _items(name, "outs", published, mine):
             report = one.what == paths.REPORT.as_posix() and one.verdict == DIFFERS
@@ -229,8 +229,9 @@ def _model(model: str, manifest: Mapping[str, Any], folder: Path) -> Iterator[Fi
             count = f"{len(names)} files"
             yield Finding(manifest["version"], place.as_posix(), count, count, SAME)
         for name in differing:
-            sums = (one.get(name, "none")[:SHOWN] for one in (published, here))
-            yield Finding(manifest["version"], (place / name).as_posix(), *sums, DIFFERS)
+            first, second = (one.get(name, "none")[:SHOWN] for one in (published, here))
+            path = (place / name).as_posix()
+            yield Finding(manifest["version"], path, first, second, DIFFERS)
 
 
 def timeless(summary: Mapping[str, Any]) -> dict[str, Any]:

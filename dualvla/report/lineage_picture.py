@@ -118,6 +118,7 @@ def _box(kind: str, names: Sequence[str], place: tuple[float, float], gate: bool
     x, y = place
     told = {None: "", True: "gate passed", False: "gate failed"}[gate]
     number = "" if len(names) == 1 else f"{len(names)} runs"
+    below = ", ".join(filter(None, (number, told)))
     parts = [
         svg.tag("title", ", ".join(names) + (f": {told}" if told else "")),
         svg.tag(
@@ -130,9 +131,10 @@ def _box(kind: str, names: Sequence[str], place: tuple[float, float], gate: bool
             fill="var(--card)",
             stroke="var(--bad)" if gate is False else "var(--line)",
         ),
-        svg.text(x, y + 17, kind, text_anchor="middle", fill="var(--ink)"),
-        svg.text(x, y + 32, ", ".join(filter(None, (number, told))), text_anchor="middle"),
+        svg.text(x, y + (17 if below else 24), kind, text_anchor="middle", fill="var(--ink)"),
     ]
+    if below:
+        parts.append(svg.text(x, y + 32, below, text_anchor="middle"))
     if gate is not None:
         colour = "var(--good)" if gate else "var(--bad)"
         parts.append(svg.tag("circle", cx=x + BOX / 2 - 9, cy=y + 9, r=3.5, fill=colour))

@@ -41,7 +41,7 @@ def list_(
     """
     from dualvla.store import aliases, registry
 
-    with _opened(profile) as (_, where):
+    with opened(profile) as (_, where):
         for name in [model] if model else registry.models(where):
             named = {alias: aliases.read(where, name, alias).version for alias in aliases.NAMES}
             for one in registry.listing(where, name):
@@ -70,7 +70,7 @@ def show(
 
     from dualvla.store import aliases, registry, versions
 
-    with _opened(profile) as (_, where):
+    with opened(profile) as (_, where):
         prefix = registry.prefix_of(where, model, version)
         manifest = versions.require(where, prefix)
         if card:
@@ -96,7 +96,7 @@ def pull(
     """
     from dualvla.store import registry, versions
 
-    with _opened(profile) as (_, where):
+    with opened(profile) as (_, where):
         prefix = registry.prefix_of(where, model, version)
         target = out or Path(f"{model}-{Path(prefix).name}")
         count, read = versions.pull(where, prefix, target)
@@ -111,7 +111,7 @@ def diff(model: Model, first: Version, second: Version, profile: Profile = None)
     """
     from dualvla.store import differences, registry, versions
 
-    with _opened(profile) as (_, where):
+    with opened(profile) as (_, where):
         one, other = (
             versions.require(where, registry.prefix_of(where, model, name))
             for name in (first, second)
@@ -128,7 +128,7 @@ def verify(model: Model, version: Version = "production", profile: Profile = Non
     """
     from dualvla.store import registry, versions
 
-    with _opened(profile) as (_, where):
+    with opened(profile) as (_, where):
         prefix = registry.prefix_of(where, model, version)
         count = versions.verify(where, prefix)
     typer.echo(f"{prefix}: {count} files are what was published")
@@ -154,7 +154,7 @@ def promote(
         _flow("promote", profile, "--model", model, "--version", version, "--approve")
     from dualvla import promotion
 
-    with _opened(profile) as (plan, where):
+    with opened(profile) as (plan, where):
         proposal = promotion.propose(where, model, version, plan.params.promotion)
         typer.echo(promotion.markdown(proposal.decision), nl=False)
         moved = None if check else promotion.carry_out(where, proposal, plan.root)
@@ -177,14 +177,14 @@ def rollback(
     """
     from dualvla.store import aliases, registry
 
-    with _opened(profile) as (_, where):
+    with opened(profile) as (_, where):
         target = registry.resolve(where, model, to) if to else None
         now = aliases.rollback(where, model, to=target, why=why)
     typer.echo(f"production of {model} is {now.version}, was {now.history[-1]['from']}")
 
 
 @contextlib.contextmanager
-def _opened(profile: str | None) -> "Iterator[tuple[Workspace, Place]]":
+def opened(profile: str | None) -> "Iterator[tuple[Workspace, Place]]":
     """The project and its bucket; what S3 refuses or drops is one clear error."""
     from dualvla import workspace
     from dualvla.store import client, outages
