@@ -34,6 +34,14 @@ def test_every_rate_of_the_model_stands_with_n_and_interval(results):
     assert "evaluate@dualvla" in text
 
 
+def test_cost_is_of_the_stages_that_led_to_the_model(results):
+    text = card.render("dualvla", *results).split("## Cost\n")[1].split("## Lineage")[0]
+    assert "1 of the 7 stages" in text  # the specialist's time is not among them
+    assert "0.114 hours one stage after the other; 0.194 CPU hours" in text
+    assert "energy not measured" in text
+    assert "| demonstrations | 411 | 699 |" in text
+
+
 def test_an_unknown_model_is_refused(results):
     with pytest.raises(UserError, match="no model scene_only"):
         card.render("scene_only", *results)
