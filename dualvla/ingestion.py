@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dualvla import files, redaction
+from dualvla import files, paths, redaction
 from dualvla.config import Params
-from dualvla.data import lerobot
+from dualvla.data import incoming, lerobot
 from dualvla.errors import UserError
 from dualvla.store import shards
 from dualvla.store.client import Place
@@ -100,6 +100,13 @@ def ingest(
         return _refuse(where, offer, sha256, reasons, report)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def take_up(where: Place, folder: Path) -> int:
+    """List all ingested shards in a workspace, for its next run; return how many there are."""
+    listed = incoming.manifest(shards.ingested(shards.read_index(where)))
+    files.write_json(folder / paths.INCOMING, listed)
+    return len(listed["shards"])
 
 
 def examine(folder: Path, params: Params, subject: str) -> tuple[list[str], Report | None]:
