@@ -23,7 +23,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Completed, Crashed, Failed
 
-from dualvla import paths, workspace
+from dualvla import ingestion, paths, workspace
 from dualvla.busy import WhenBusy
 from dualvla.config import Params
 from dualvla.store import client
@@ -111,6 +111,10 @@ def opened(
         if zombies := close_zombies(plan):
             show(f"closed {zombies} runs that were killed")
         workspace.write(plan, client.remote_config(where, plan.root))
+        if plan.params.demonstrations.source == "incoming":
+            # Only here, under the folder's lock: a stage under way must not see it change.
+            count = ingestion.take_up(where, plan.folder)
+            show(f"{count} shards were ingested so far")
         run = Run(plan, where, pipeline)
         for name, reasons in run.late.items():
             show(textwrap.shorten(f"{name} is out of date: {'; '.join(reasons)}", 200))
