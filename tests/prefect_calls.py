@@ -23,4 +23,4 @@ def call(api: str, path: str, body: object | None = None) -> Any:
     with urllib3.PoolManager(retries=AGAIN, timeout=TIMEOUT) as pool:
         answer = pool.request("GET" if body is None else "POST", f"{api}{path}", json=body)
     assert answer.status < 300, (answer.status, path, answer.data[:500])
-    return json.loads(answer.data)
+    return json.loads(answer.data) if answer.data else None

@@ -4,8 +4,8 @@ import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import prefect_calls
 import pytest
-import urllib3
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -69,8 +69,7 @@ def test_a_run_that_stopped_answering_is_closed(api, prefect_api):
         "related": [],
         "payload": {},
     }
-    sent = urllib3.request("POST", f"{api}/events", json=[event], timeout=60)
-    assert sent.status < 300, sent.data
+    prefect_calls.call(api, "/events", [event])
     while (state := prefect_api(f"/flow_runs/{run.id}")["state"])["type"] == "RUNNING":
         time.sleep(0.5)  # pytest's own timeout bounds the wait
     assert (state["type"], state["message"]) == ("CRASHED", "it stopped answering")
