@@ -118,6 +118,10 @@ def opened(
         run = Run(plan, where, pipeline)
         for name, reasons in run.late.items():
             show(textwrap.shorten(f"{name} is out of date: {'; '.join(reasons)}", 200))
+        for name in run.graph.keys() - run.late.keys():
+            run.board.finish(name)
+        if run.late:
+            show(f"estimate from earlier runs: {run.board.line()}")
         with _talking(run.board, show if run.late else None):
             try:
                 yield run

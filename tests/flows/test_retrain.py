@@ -71,6 +71,10 @@ def wait_for(what, seconds: float = 120.0) -> None:
         time.sleep(0.2)
 
 
+def timings(toy, *names):
+    return [(name, toy.root / f".cache/timings/{name}.json") for name in names]
+
+
 def training(toy) -> bool:
     return any("toy.py" in command for command in children(toy))
 
@@ -78,6 +82,7 @@ def training(toy) -> bool:
 def test_a_green_run_is_published_and_the_next_one_is_all_cached(toy, prefect_api):
     first = toy.run("retrain")
     assert first.returncode == 0, first.stderr
+    assert "estimate from earlier runs: 0 of 6 stages done; time left unknown" in first.stderr
     assert "6 of 6 stages done" in first.stderr
     flow, tasks = latest(prefect_api, toy)
     assert flow["state_name"] == "Completed"
@@ -102,6 +107,9 @@ def test_a_green_run_is_published_and_the_next_one_is_all_cached(toy, prefect_ap
     assert set(entries) == {"dualvla", "base_ft"}
     keys = client.connect(where).list_objects_v2(Bucket=where.bucket, Prefix="dvc/")
     assert keys["KeyCount"] >= 6
+    costs = {name: json.loads(file.read_text()) for name, file in timings(toy, "push", "publish")}
+    assert costs["push"]["s3_sent_bytes"] >= sum(one["Size"] for one in keys["Contents"])
+    assert min(costs["publish"][f"s3_{way}_bytes"] for way in ("sent", "received")) > 1000
 
     second = toy.run("retrain")
     assert second.returncode == 0
