@@ -36,7 +36,7 @@ def contents(run: Run) -> dict[str, Path]:
     """What is published of a run beside its models: the report and the record of its making."""
     made, report = run.pipeline, run.pipeline.report.as_posix()
     names = {RETRAIN.lock, RETRAIN.file, "params.yaml", made.lock, made.file, report}
-    return {name: run.folder / name for name in sorted(names)}
+    return registry.record(run.folder, names)
 
 
 @task(name="push", task_run_name="push", cache_policy=NO_CACHE, **REPEATED)

@@ -71,11 +71,12 @@ def reproduce(where: Place, prefix: str, root: Path, into: Path) -> list[Finding
         what = f"it holds {mark['version']}" if mark else "it is there and no reproduction"
         raise UserError(what, where=str(into), fix="choose another folder")
     with workspace.exclusive(into):
-        plan = workspace.plan(into)
+        # Stages that read from S3 are not below the folder that holds the local stack's keys.
+        reached = {client.ENDPOINT: where.endpoint}
+        reached |= where.keys.environment() if where.keys else {}
+        environment = workspace.environment(workspace.plan(into)) | reached
         command = [sys.executable, "-m", "dvc", "repro"]
-        code = subprocess.run(
-            command, cwd=into, env=workspace.environment(plan), check=False
-        ).returncode
+        code = subprocess.run(command, cwd=into, env=environment, check=False).returncode
     if code:
         fix = "see its lines; the same command goes on"
         raise ReproductionError(f"dvc repro ended with {code}", where=str(into), fix=fix)
@@ -116,13 +117,15 @@ def _prepare(
     _git("-C", str(beside), "checkout", "--quiet", "--detach", commit)
     published = {
         name: versions.read(where, prefix, manifest, name)
-        for name in ("dvc.yaml", "dvc.lock", "params.yaml")
+        for name in (*registry.RECORD, registry.INPUT)
+        if name in manifest["files"]
     }
     if (beside / "dvc.yaml").read_bytes() != published["dvc.yaml"]:
         what = f"its dvc.yaml is not that of commit {commit[:SHOWN]}"
         raise UserError(what, where=prefix, fix="publish from a clean tree")
     (beside / "dvc.lock").unlink(missing_ok=True)
-    (beside / "params.yaml").write_bytes(published["params.yaml"])
+    for name in published.keys() - {"dvc.lock", "dvc.yaml"}:
+        files.write_text(beside / name, published[name].decode())
     workspace.write(workspace.plan(beside), client.remote_config(where, root))
     if tracked := _git("-C", str(beside), "ls-files", "*.dvc").split():
         pull = [sys.executable, "-m", "dvc", "pull", *tracked]

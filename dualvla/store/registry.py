@@ -11,7 +11,7 @@ import datetime
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,6 +31,7 @@ RESULTS = {
     "diagnose": paths.DIAGNOSIS,
 }
 RECORD = ("dvc.lock", "dvc.yaml", "params.yaml")
+INPUT = paths.INCOMING.as_posix()  # what a run read that git may not have: which shards there were
 CARD = "README.md"
 SHORTEST = 4  # digits that may stand for a version's name
 CANARY = 2  # first episodes of each task that show whether a policy acts at all
@@ -65,11 +66,17 @@ def publish(where: Place, folder: Path, model: str, *, run: str, commit: str) ->
             "model": folder / paths.model(model),
             **{kind: folder / place / model for kind, place in RESULTS.items()},
             "report": folder / paths.REPORT,
-            **{file: folder / file for file in RECORD},
+            **record(folder, RECORD),
             CARD: text,
             openlineage.FILE: events,
         }
         return versions.publish(where, prefix, contents, told)
+
+
+def record(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """What is published of a run to know how it was made: these files, and its list of inputs."""
+    there = (folder / INPUT).is_file()
+    return {name: folder / name for name in sorted({*names, *([INPUT] if there else [])})}
 
 
 def _events(

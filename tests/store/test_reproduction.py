@@ -39,6 +39,11 @@ def published(bare_project, where, s3_root, monkeypatch):
     bare_project.patch(store={"bucket": where.bucket})
     toy = root / "toy.py"
     toy.write_text(toy.read_text().replace('"timings": []', TIMED))
+    graph = root / "dvc.yaml"
+    graph.write_text(graph.read_text().replace("[toy.py]", "[toy.py, incoming/manifest.json]"))
+    shards = root / "incoming/manifest.json"
+    shards.parent.mkdir()
+    shards.write_text("none in git\n")
     (root / ".gitignore").write_text(IGNORED)
     git(root, "init", "-q")
     git(root, "add", ".")
@@ -47,6 +52,7 @@ def published(bare_project, where, s3_root, monkeypatch):
     (root / stack.STATE).mkdir()
     for name in ("s3.pid.json", "credentials"):
         shutil.copy(s3_root / stack.STATE / name, root / stack.STATE)
+    shards.write_text("one that came before the run\n")
     repro(root)
     edited = root / "models/base_ft/content.txt"
     edited.write_text("edited after the run\n")
@@ -90,6 +96,7 @@ def test_a_version_made_again_is_identical_and_a_planted_difference_is_told(
     assert len(found) == 3 + 2 * 5 + 5
     assert set(found.values()) == {reproduction.SAME}
     assert answer.stdout.endswith(": identical\n")
+    assert (again / "incoming/manifest.json").read_text() == "one that came before the run\n"
 
     # The published model is not what its stage makes.
     prefix = registry.prefix_of(where, "base_ft", "candidate")
