@@ -53,7 +53,7 @@ def pages(summary: Mapping[str, Any]) -> dict[str, str]:
     """Markdown by artifact key: success, retention, quality."""
     condition = f"{summary['assets']} assets, success mode {summary['success_mode']}"
     success = [
-        (row["model"], row["starts"], row["task"], f"{row['k']}/{row['n']}", *_interval(row))
+        (row["model"], row["starts"], row["task"], f"{row['k']}/{row['n']}", *interval(row))
         for row in summary["success"]
     ]
     retention = [
@@ -108,7 +108,8 @@ def _broken(gate: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _interval(row: Mapping[str, Any]) -> tuple[str, str, str]:
+def interval(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A rate and its bounds in percent."""
     return (_percent(row["rate"]), _percent(row["low"]), _percent(row["high"]))
 
 

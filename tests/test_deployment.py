@@ -63,10 +63,26 @@ def test_deployments_name_flows_that_exist_and_their_parameters():
 
     text = (Path(__file__).parents[1] / deployment.DEPLOYMENTS).read_text()
     listed = yaml.safe_load(text)["deployments"]
-    assert {"nightly", "weekly"} <= {one["name"] for one in listed}
+    names = {"nightly", "weekly", "watch", "on-demand", "promote", "rollback"}
+    assert {one["name"] for one in listed} == names
     for one in listed:
         flow = load_flow_from_entrypoint(one["entrypoint"])
         assert set(one["parameters"]) <= set(flow.parameters.properties), one["name"]
+        # A person fills the form in the UI: it says what each field means.
+        for name, field in flow.parameters.properties.items():
+            assert field.get("description"), (one["name"], name)
         assert one["description"]
         pool = one["work_pool"]["name"]
         assert pool == f"{{{{ ${deployment.POOL} }}}}" or pool in deployment.POOLS
+        assert (pool == "promotion") == one["entrypoint"].startswith("flows.promote")
+
+
+def test_a_watch_retrains_by_a_deployment_that_exists():
+    listed = {
+        one["name"]: one
+        for one in yaml.safe_load((Path(__file__).parents[1] / deployment.DEPLOYMENTS).read_text())[
+            "deployments"
+        ]
+    }
+    flow, _, name = listed["watch"]["parameters"]["retrain"].partition("/")
+    assert listed[name]["entrypoint"] == f"flows.{flow}.{flow}"
