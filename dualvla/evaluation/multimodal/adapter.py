@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import lmms_eval
+from datasets.exceptions import DatasetsError
 from lmms_eval.api.model import lmms
 from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from lmms_eval.utils import handle_non_serializable
+from tenacity import RetryError
 
 TOKEN = "DUALVLA_ADAPTER_TOKEN"
 TIMEOUT_S = 3600  # a batch on a busy machine
@@ -159,8 +161,10 @@ def score(manager: TaskManager, model: Served, job: dict[str, Any], task: dict[s
                 output_path=job["scratch"], process_with_media=False, verbosity="INFO"
             ),
         )
-    except (FileNotFoundError, KeyError, ValueError) as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    except (DatasetsError, FileNotFoundError, KeyError, RetryError, ValueError) as error:
+        # Scoring is tried several times; what failed at last is inside.
+        cause = error.last_attempt.exception() if isinstance(error, RetryError) else error
+        what = " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
         raise Refused(
             f"{task['task']} cannot be scored on {task['path']}: {what} -> its rows need the "
             f"columns of {task['dataset']}, split {task['split']}"
@@ -210,5 +214,6 @@ if __name__ == "__main__":
     try:
         main()
     except Refused as refused:
-        print(f"error: {refused}", file=sys.stderr, flush=True)
+        # On a line of its own: a progress bar may have left its last one open.
+        print(f"\nerror: {refused}", file=sys.stderr, flush=True)
         sys.exit(2)

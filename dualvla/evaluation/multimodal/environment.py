@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[3]
 SETUP = ROOT / "infra/lmms_eval/setup.sh"
 PINS = ("requirements.txt", "constraints.txt")
 STAMP = ".ready"
-# Without the heavy import: that takes half a minute and happens in the run anyway.
-PROBE = "from importlib.metadata import version as v; import torch; print(v('lmms-eval'))"
+# Without the heavy imports, which happen in the run anyway: what breaks only then is found there.
+PROBE = "from importlib.metadata import version as v; v('lmms-eval'), v('torch'), v('datasets')"
 FIX = "bash infra/lmms_eval/setup.sh"
 
 

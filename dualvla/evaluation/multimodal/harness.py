@@ -97,6 +97,8 @@ def _claim(out: Path, about: Mapping[str, Any]) -> None:
         other = [name for name, value in about.items() if found.get(name) != value]
         if other:
             raise UserError(f"it holds a run with another {other[0]}", where=str(out), fix=fix)
+    else:
+        files.write_json(out / RUN, dict(about))
     (out / "raw").mkdir(parents=True, exist_ok=True)
 
 
@@ -107,7 +109,7 @@ def _record(
     judge: Mapping[str, Any] | None,
 ) -> None:
     """Write what this run is; refuse to go on with other data or another judge."""
-    found = files.read_json(out / RUN) if (out / RUN).is_file() else {}
+    found = files.read_json(out / RUN)
     known = found.get("data", {})
     fix = "choose another --out, or move it away"
     for name, source in sources.items():

@@ -36,6 +36,14 @@ def test_no_checkpoint_is_an_error_before_anything(request_of, tmp_path):
     assert not request.out.exists()
 
 
+def test_a_run_without_data_can_be_given_again(request_of, tmp_path):
+    for _ in range(2):
+        with pytest.raises(UserError, match="no data set Lin-Chen/MMStar"):
+            harness.run(request_of(data=str(tmp_path / "nothing")))
+    with pytest.raises(UserError, match="ended with 9"):
+        harness.run(request_of("exit 9"))
+
+
 def test_a_folder_of_something_else_is_left_alone(request_of):
     request = request_of()
     request.out.mkdir()
