@@ -76,7 +76,8 @@ def evaluate(
         evaluation.publish(plan, found)
         evaluation.show(found)
     except UserError as error:
-        return Failed(name="BadInput", message=redaction.redact(str(error)))
+        name = "BadInput" if error.exit_code == UserError.exit_code else None
+        return Failed(name=name, message=redaction.redact(str(error)))
     return Completed(message=f"published as {found.prefix}")
 
 

@@ -25,7 +25,7 @@ from dualvla import ingestion, redaction, workspace
 from dualvla.data import incoming
 from dualvla.errors import UserError
 from dualvla.ingestion import Outcome
-from dualvla.store import client, shards
+from dualvla.store import client, outages, shards
 from dualvla.workspace import Workspace
 from tasks import ingest, run
 
@@ -59,16 +59,18 @@ def watch(
         client.check(where, create=where.local)
         cache = plan.root / CACHE
         cache.mkdir(parents=True, exist_ok=True)
-        with workspace.exclusive(cache):
+        with outages.told(where), workspace.exclusive(cache):
             outcomes, failures = _ingest(where, prefix, plan, cache, again)
+            index = shards.read_index(where)
     except UserError as error:
-        return Failed(name="BadInput", message=redaction.redact(str(error)))
+        name = "BadInput" if error.exit_code == UserError.exit_code else None
+        return Failed(name=name, message=redaction.redact(str(error)))
     if outcomes:
         create_markdown_artifact(ingest.table(outcomes), key=ingest.KEY)
     verdicts = [one.verdict for one in outcomes]
     said = [f"{verdicts.count(name)} {name}" for name in ingest.NAMES]
     if retrain and trains:
-        said += _ask(retrain, profile, shards.ingested(shards.read_index(where)))
+        said += _ask(retrain, profile, shards.ingested(index))
     elif retrain and "ingested" in verdicts:
         source = plan.params.demonstrations.source
         said.append(f"no retrain: demonstrations.source is {source}, not incoming")

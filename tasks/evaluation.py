@@ -17,7 +17,7 @@ from dualvla import files, workspace
 from dualvla.evaluation import evaluator, protocol
 from dualvla.evaluation.simpler import EPISODES
 from dualvla.simulation.environments import Pack
-from dualvla.store import client, registry, versions
+from dualvla.store import client, outages, registry, versions
 from dualvla.store.client import Place
 from dualvla.workspace import Workspace
 from tasks import artifacts
@@ -68,13 +68,15 @@ def prepare(plan: Workspace, asked: Asked, version: str) -> Found:
     )
     where = client.place(plan.params.store, plan.root)
     client.check(where, create=where.local)
-    place = registry.prefix_of(where, asked.model, version)
+    with outages.told(where):
+        place = registry.prefix_of(where, asked.model, version)
     every = asked.reason_every if asked.reason == "every_n" else None
     how = json.dumps([resolved.hash, asked.reason, every])
     name = f"{chosen.name}-{hashlib.sha256(how.encode()).hexdigest()[:DIGITS]}"
     inner = f"{place.removeprefix(f'{registry.ROOT}/')}/{name}"
     prefix = f"{ROOT}/{inner}"
-    published = versions.read_manifest(where, prefix) is not None
+    with outages.told(where):
+        published = versions.read_manifest(where, prefix) is not None
     return Found(where, place, prefix, plan.root / CACHE / inner, published)
 
 
@@ -86,7 +88,8 @@ def simulate(plan: Workspace, asked: Asked, found: Found, workers: int) -> tuple
     """
     logger = get_run_logger()
     model = found.out.parent / "version"
-    versions.pull(found.where, found.version, model)
+    with outages.told(found.where):
+        versions.pull(found.where, found.version, model)
     said = ""
 
     def take(line: str) -> None:
@@ -110,14 +113,16 @@ def publish(plan: Workspace, found: Found) -> versions.Version:
     summary = files.read_json(found.out / evaluator.SUMMARY)
     about = {"version": found.version, "commit": commit(plan.root), "summary": summary}
     content = {path.name: path for path in found.out.iterdir()}
-    done = versions.publish(found.where, found.prefix, content, about)
+    with outages.told(found.where):
+        done = versions.publish(found.where, found.prefix, content, about)
     get_run_logger().info(f"s3://{found.where.bucket}/{done.prefix}: {done.files} files")
     return done
 
 
 def show(found: Found) -> None:
     """Show the published result as a table in the UI."""
-    manifest = versions.require(found.where, found.prefix)
+    with outages.told(found.where):
+        manifest = versions.require(found.where, found.prefix)
     create_markdown_artifact(page(found, manifest["about"]["summary"]), key=KEY)
 
 

@@ -10,6 +10,7 @@ from prefect.states import Completed
 from dualvla import ingestion
 from dualvla.config import Params
 from dualvla.ingestion import Outcome
+from dualvla.store import outages
 from dualvla.store.client import Place
 from dualvla.store.shards import Offer
 from tasks import artifacts
@@ -28,7 +29,8 @@ KEY = "shards"  # of the artifact
 )
 def ingest(where: Place, offer: Offer, params: Params, cache: Path, again: bool) -> State[Outcome]:
     """Ingest or quarantine a shard; S3 that does not answer is tried again."""
-    found = ingestion.ingest(where, offer, params, cache, again=again)
+    with outages.told(where):
+        found = ingestion.ingest(where, offer, params, cache, again=again)
     return Completed(name=NAMES[found.verdict], message=found.remark, data=found)
 
 
