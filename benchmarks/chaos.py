@@ -98,7 +98,7 @@ def undisturbed(course: Course) -> dict[str, Any]:
             if rows[0]["lost"] or rows[0]["orphans"] or not rows[0]["in_remote"]:
                 raise RuntimeError(f"the undisturbed run left something: {rows[0]}")
             resuming.keep(path, dict(course.asked), rows)
-            shutil.rmtree(root)
+        shutil.rmtree(root)
     return rows[0]
 
 
@@ -131,8 +131,8 @@ def trial(course: Course, number: int, moment: Moment, wanted: Mapping[str, Any]
             found["differs"] = different(wanted, found)
         found["holds"] = holds(found)
         resuming.keep(path, asked, [found])
-        if found["holds"]:
-            shutil.rmtree(root)
+    if found["holds"]:
+        shutil.rmtree(root)
     return found
 
 

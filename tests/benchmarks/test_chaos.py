@@ -3,6 +3,7 @@
 import shutil
 
 import chaos
+import psutil
 import pytest
 from chaos import Moment
 
@@ -92,6 +93,8 @@ def test_each_victim_may_be_killed_and_the_end_is_the_same(bare_project, tmp_pat
     assert found[0]["exit_codes"] == [-9, 0], "a killed flow is started again"
     assert found[1]["exit_codes"] == [0], "a killed stage is repeated by the flow"
     assert not any((tmp_path / "out/clones").iterdir())
+    commands = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
+    assert [one for one in commands if str(tmp_path) in one] == [], "servers are left"
     kept = (tmp_path / "out/trial-00.json").read_bytes()
     assert chaos.run(course, moments, at_once=1) == found, "finished trials are taken up"
     assert (tmp_path / "out/trial-00.json").read_bytes() == kept
