@@ -95,8 +95,6 @@ def main() -> int:
     time.sleep(behave.get("sleep", 0))
     while "until" in behave and not Path(behave["until"]).exists():
         time.sleep(0.1)
-    while "until" in behave and not Path(behave["until"]).exists():
-        time.sleep(0.1)
     if "message" in behave:
         print(f"error: {behave['message']}", file=sys.stderr)
     if "kill_once" in behave and not Path(behave["kill_once"]).exists():
