@@ -275,7 +275,7 @@ def _spread(
 ) -> tuple[float, float]:
     """An interval, wider where starts return: what they have in common is no certainty."""
     starts = episodes["starts"] + " " + episodes["task"] + " " + episodes["start_id"]
-    starts = starts.str.partition("#")[0]
+    starts = starts.str.split("#").str[0]
     if starts.is_unique:
         return low, high
     return statistics.wider(statistics.by_start(list(starts), values), low, high)
