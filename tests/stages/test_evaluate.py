@@ -57,7 +57,7 @@ def test_an_untrained_model_is_evaluated_and_scored(params):
     assert len(steps) == 61
     assert steps["wrote"].sum() >= 3
     assert [path.name for path in (out / "videos").iterdir()] == ["official-carrot-official-00.mp4"]
-    again = {name: files.sha256(out / f"{name}.parquet") for name in ("episodes", "steps")}
+    again = {name: files.sha256(out / f"{name}.parquet") for name in ("results", "steps")}
     evaluate.main(params, model="dualvla")
     assert {name: files.sha256(out / f"{name}.parquet") for name in again} == again
 
