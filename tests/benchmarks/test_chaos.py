@@ -1,11 +1,7 @@
 """Trials of killing at random, on the toy graph: real servers, real DVC, every victim once."""
 
-import shutil
-
 import chaos
-import psutil
 import pytest
-from chaos import Moment
 
 
 def test_moments_are_the_same_for_a_seed_and_every_victim_has_its_share():
@@ -73,28 +69,3 @@ def test_the_page_has_a_row_a_trial_and_hides_no_failure():
     assert rows[0].endswith("| none | 0 | 0 | yes |")
     assert rows[1].endswith("| never green | 0 |  | no |")
     assert "`weed / mini`" in rows[1]
-
-
-@pytest.mark.slow
-def test_each_victim_may_be_killed_and_the_end_is_the_same(bare_project, tmp_path, port_base):
-    bare_project.patch(evaluate={"models": ["dualvla", "base_ft"]})
-    course = chaos.Course(
-        out=tmp_path / "out",
-        make=lambda root: shutil.copytree(bare_project.root, root),
-        profile=None,
-        ports=chaos.port_rows(port_base),
-    )
-    (tmp_path / "out").mkdir()
-    moments = [Moment(victim, 2, 0.0, seed=0) for victim in chaos.VICTIMS]
-    found = chaos.run(course, moments, at_once=len(moments))
-    assert [one["killed"] is not None for one in found] == [True] * 4, found
-    assert [one["differs"] for one in found] == [[]] * 4
-    assert all(one["holds"] for one in found), found
-    assert found[0]["exit_codes"] == [-9, 0], "a killed flow is started again"
-    assert found[1]["exit_codes"] == [0], "a killed stage is repeated by the flow"
-    assert not any((tmp_path / "out/clones").iterdir())
-    commands = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
-    assert [one for one in commands if str(tmp_path) in one] == [], "servers are left"
-    kept = (tmp_path / "out/trial-00.json").read_bytes()
-    assert chaos.run(course, moments, at_once=1) == found, "finished trials are taken up"
-    assert (tmp_path / "out/trial-00.json").read_bytes() == kept
