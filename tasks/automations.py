@@ -141,7 +141,8 @@ def _automation(api: SyncPrefectClient, wanted: AutomationCore) -> None:
 
 
 def _content(automation: AutomationCore | Automation) -> Any:
-    return automation.model_dump(mode="json", include=set(AutomationCore.model_fields))
+    # Sets stay sets: as lists, the same events would differ by their order.
+    return automation.model_dump(include=set(AutomationCore.model_fields))
 
 
 def main(show: Callable[[str], None] = print) -> None:
