@@ -1,6 +1,6 @@
 """SimplerEnv's Google-robot tasks, driven as its own evaluator drives them.
 
-Environments are built and reset with the arguments of `simpler_env.evaluation.maniskill2_evaluator`:
+Built and reset with the arguments of `simpler_env.evaluation.maniskill2_evaluator`:
 the same controller, 3 Hz control on 513 Hz physics, overlay photo and reset options. Two things
 differ. A scene is kept for the next episode that needs the same one and rebuilt at its reset, in
 place of a new environment an episode. And the seed of an episode is written down: as its code
