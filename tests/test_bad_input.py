@@ -103,8 +103,9 @@ def test_wrong_s3_keys(project):
     refused(project, says="S3 refuses the keys", **keys)
 
 
-def test_half_a_key_pair(bare_project):
-    refused(bare_project, says="AWS_SECRET_ACCESS_KEY is not set", AWS_ACCESS_KEY_ID="me")
+def test_half_a_key_pair(bare_project, port_base):
+    environment = {"AWS_ACCESS_KEY_ID": "me", "DUALVLA_PORT_BASE": str(port_base)}
+    refused(bare_project, says="AWS_SECRET_ACCESS_KEY is not set", **environment)
 
 
 def test_a_prefect_server_that_does_not_answer(bare_project, port_base):

@@ -6,6 +6,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+import torch
 from served import (
     assert_same,
     observation,
@@ -37,9 +38,12 @@ def tiny(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("tiny")
     tiny_policy().write(folder, resolved={}, environment={})
-    served = process("-m", "dualvla.cli", "serve", str(folder), "--port", "0", "--seed", "5")
-    with served as (_, url):
+    options = ("--port", "0", "--seed", "5", "--threads", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the server's: sums round by how they are shared out
+    with process("-m", "dualvla.cli", "serve", str(folder), *options) as (_, url):
         yield folder, url
+    torch.set_num_threads(threads)
 
 
 def test_the_random_policy_acts_as_it_does_here(random_url):
