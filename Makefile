@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PROFILE ?=
 BIN := .venv/bin
+# Two processes, a file of tests each; the long ones come first.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY := .venv/.ready
 
 .PHONY: help setup retrain ablate test test-fast check audit constraints
@@ -35,20 +37,20 @@ test: $(READY)
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 	  { apt-get -o DPkg::Lock::Timeout=600 -qq update && apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends chromium >/dev/null; } || \
 	  echo "no chromium: the test of Prefect's page will be skipped"
-	$(BIN)/pytest
+	$(PYTEST)
 
 # Known flaws of the dependencies, where the package index tells of them.
 audit: $(READY)
 	@$(BIN)/python infra/audit.py
 
 test-fast: $(READY)
-	$(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 # Every version of every dependency, for all platforms; `pip install -c` reads it.
 constraints:
