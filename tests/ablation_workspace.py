@@ -69,7 +69,8 @@ def evaluation(root: Path, params: config.Params, model: str, run: str, trials: 
     outcome = simpler.Outcome(table, pd.DataFrame(), 60.0)
     timing = root / paths.DECISIONS / f"{paths.label(model, run)}.json"
     _json(timing, {"decisions": int(table["decisions"].sum()), "seconds": 60.0})
-    ran = {"assets": params.simulation.assets, "execute": 4, "reason": "auto", "seed": seed}
+    ran = {"assets": params.simulation.assets, "execute": 4, "seed": seed}
+    ran["reason"] = "never" if model == "specialist" else "auto"  # it has no words
     _json(folder / "summary.json", simpler.summary(outcome, "last_step") | ran)
 
 

@@ -259,17 +259,22 @@ def _require_pairs(outcomes: Outcomes) -> None:
 
 
 def _condition(evaluations: Mapping[str, Sequence[Row]]) -> Row:
-    """What all evaluations must share to stand in one table; their seeds differ by design."""
-    keys = ("assets", "success_mode", "execute", "reason")
-    (first_model, (first, *_)), *_ = evaluations.items()
+    """What all evaluations must share to stand in one table; their seeds differ by design.
+
+    A model that has no words never reasons, whatever it is told, and so agrees with any `reason`.
+    """
+    shared: dict[str, tuple[str, Any]] = {}
     for model, rows in evaluations.items():
         for row in rows:
-            for key in keys:
-                if row[key] != first[key]:
-                    what = f"{key} of {model} is {row[key]!r}, of {first_model} {first[key]!r}"
+            for key in ("assets", "success_mode", "execute", "reason"):
+                if key == "reason" and row[key] == "never":
+                    continue
+                first_model, first = shared.setdefault(key, (model, row[key]))
+                if row[key] != first:
+                    what = f"{key} of {model} is {row[key]!r}, of {first_model} {first!r}"
                     fix = "evaluate both with the same parameters"
                     raise UserError(what, where=str(paths.ABLATION), fix=fix)
-    return {key: first[key] for key in keys}
+    return {"reason": "never"} | {key: found for key, (_, found) in shared.items()}
 
 
 def _budget(params: Params, budget: str) -> Row:

@@ -139,3 +139,13 @@ def test_without_a_pair_of_models_to_claim_anything_of_it_says_so(summary):
     assert said in ablation_page.html(bare)
     assert said in ablation_page.markdown(bare)
     assert said not in ablation_page.html(summary)
+
+
+def test_models_that_reasoned_otherwise_are_refused(tmp_path, monkeypatch):
+    params = ablation_workspace.build(tmp_path, trials=4)
+    monkeypatch.chdir(tmp_path)
+    assert ablation.collect(params)["reason"] == "auto"
+    path = paths.results(paths.EVALUATION, "base_ft", "short-0") / "summary.json"
+    path.write_text(path.read_text().replace('"auto"', '"always"'))
+    with pytest.raises(UserError, match=r"reason of .* is 'a"):
+        ablation.collect(params)
