@@ -8,8 +8,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PROFILE ?=
 BIN := .venv/bin
-# Two processes, a file of tests each; the long ones come first.
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Two processes, a file of tests each, and no threads beside them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY := .venv/.ready
 
 .PHONY: help setup retrain ablate test test-fast check audit constraints
