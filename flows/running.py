@@ -18,14 +18,13 @@ from prefect.client.schemas.objects import State
 from prefect.flows import Flow
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Failed
 
 from dualvla import doctor, redaction, workspace
 from dualvla.busy import WhenBusy
-from dualvla.errors import OutageError, UserError
+from dualvla.errors import UserError
 from dualvla.stages.runner import DISK_FULL
-from dualvla.store import outages
+from flows import watchdog
 from tasks import artifacts, run, store
 from tasks.run import Pipeline
 from tasks.stage import run_stage
@@ -57,7 +56,8 @@ def bring_up_to_date(
         plan = workspace.plan(Path(root), profile)
         if not checked:
             doctor.preflight(plan, waits=when_busy == "wait")
-        with run.opened(plan, flow_run.id, logger.info, pipeline, when_busy) as night:
+        opened = run.opened(plan, flow_run.id, logger.info, pipeline, when_busy)
+        with opened as night, watchdog.watching(night.session):
             futures: dict[str, PrefectFuture[State]] = {}
             for stage, upstreams in night.graph.items():
                 before = [futures[name] for name in upstreams]
@@ -123,10 +123,7 @@ def enter(chosen: Flow[Any, Any], about: str | None) -> None:
     except Exception as error:
         if not _lost_prefect(error):
             raise
-        url = PREFECT_API_URL.value()
-        sys.stderr.write(f"error: {url}: Prefect does not answer -> {outages.AGAIN}\n")
-        sys.stderr.flush()
-        os._exit(OutageError.exit_code)  # Prefect's threads would go on asking for minutes
+        watchdog.give_up()
     if not state.is_completed():
         sys.stderr.write(f"error: {state.message}\n")
     sys.exit(run.exit_code(state))

@@ -92,6 +92,11 @@ class Session:
             with self._changed:
                 self._children.discard(child.pid)
 
+    @property
+    def computes(self) -> bool:
+        """Whether a command is under way."""
+        return bool(self._children)
+
     def stop(self) -> None:
         """Kill every child and let nothing new start."""
         with self._changed:
