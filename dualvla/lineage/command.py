@@ -56,6 +56,9 @@ def reproduce(
     version: Annotated[str, typer.Argument(help="such as dualvla/production or retrain/HASH")],
     into: Annotated[Path, typer.Option(help="new folder; one of an earlier call goes on")],
     profile: Profile = None,
+    commit: Annotated[
+        str | None, typer.Option(help="its code's, if it was published before being committed")
+    ] = None,
 ) -> None:
     """Make a published version again from git and S3, and compare; exit code 1 if it differs.
 
@@ -68,7 +71,7 @@ def reproduce(
 
     with opened(profile) as (plan, where):
         prefix = records.prefix_of(where, version)
-        found = reproduction.reproduce(where, prefix, plan.root, into)
+        found = reproduction.reproduce(where, prefix, plan.root, into, commit)
     typer.echo(reproduction.table(found), nl=False)
     differ = sum(one.verdict == reproduction.DIFFERS for one in found)
     typer.echo(f"\n{prefix}: " + (f"{differ} differ" if differ else "identical"))

@@ -49,7 +49,9 @@ class Finding:
     verdict: str
 
 
-def reproduce(where: Place, prefix: str, root: Path, into: Path) -> list[Finding]:
+def reproduce(
+    where: Place, prefix: str, root: Path, into: Path, commit: str | None = None
+) -> list[Finding]:
     """Make a version again in a folder of its own and compare; call again to go on.
 
     Args:
@@ -57,6 +59,8 @@ def reproduce(where: Place, prefix: str, root: Path, into: Path) -> list[Finding
         prefix: of the version.
         root: the project, whose git holds the commit.
         into: folder made, or made by an earlier call for the same version.
+        commit: where its code was committed later; None is the commit that it names. Every file
+            that a stage reads is compared with what was published before anything runs.
 
     Raises:
         UserError: the version's commit is not clean or not in git, an input is missing, or
@@ -65,7 +69,8 @@ def reproduce(where: Place, prefix: str, root: Path, into: Path) -> list[Finding
     """
     manifest, into = versions.require(where, prefix), into.absolute()
     if not into.exists():
-        _prepare(where, prefix, manifest, root, into)
+        wanted = commit or str(manifest["about"]["commit"])
+        _prepare(where, prefix, root, _commit(root, prefix, wanted), into)
     mark = files.read_json(into / MARK) if (into / MARK).is_file() else {}
     if mark.get("version") != prefix:
         what = f"it holds {mark['version']}" if mark else "it is there and no reproduction"
@@ -106,10 +111,8 @@ def table(found: list[Finding]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _prepare(
-    where: Place, prefix: str, manifest: Mapping[str, Any], root: Path, into: Path
-) -> None:
-    commit = _commit(root, prefix, str(manifest["about"]["commit"]))
+def _prepare(where: Place, prefix: str, root: Path, commit: str, into: Path) -> None:
+    manifest = versions.require(where, prefix)
     beside = into.with_name(f".{into.name}.preparing")
     shutil.rmtree(beside, ignore_errors=True)  # of a call that was stopped
     beside.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +144,7 @@ def _commit(root: Path, prefix: str, wanted: str) -> str:
     """The full name of a version's commit in the project's git."""
     if wanted == "nogit" or wanted.endswith("-dirty"):
         what = f"its code is in no commit: it was published from {wanted}"
-        raise UserError(what, where=prefix, fix="commit, retrain, and reproduce that version")
+        raise UserError(what, where=prefix, fix="commit it, and name that with --commit")
     command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", f"{wanted}^{{commit}}"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:

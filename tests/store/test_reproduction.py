@@ -156,6 +156,8 @@ def test_what_cannot_be_made_again_is_refused_before_work(where, tmp_path):
         versions.publish(where, prefix, {"dvc.lock": tmp_path / "dvc.lock"}, {"commit": commit})
         with pytest.raises(UserError, match=says):
             reproduction.reproduce(where, prefix, root, into)
+    with pytest.raises(UserError, match="no commit 111"):  # committed later, but not here
+        reproduction.reproduce(where, "retrain/nogit", root, into, "1" * 40)
     into.mkdir()
     with pytest.raises(UserError, match="it is there and no reproduction"):
         reproduction.reproduce(where, prefix, root, into)
