@@ -28,7 +28,7 @@ import torch
 from run_times import hardware
 from step_time import policy as untrained
 
-from dualvla import config, conventions, files, progress
+from dualvla import config, conventions, files
 from dualvla.evaluation import policies
 from dualvla.interface import Observation, Policy
 from dualvla.simulation import parallel, rollouts, starts
@@ -148,14 +148,15 @@ def main() -> None:
         rates = {batch: decisions_a_second(policy, batch) for batch in BATCHES}
         for engine in given.engines:
             if engine == "parallel" and not torch.cuda.is_available():
-                progress.log("parallel: left out, no CUDA device")
+                sys.stderr.write("parallel: left out, no CUDA device\n")
                 continue
             for size in given.sizes:
                 width, height = map(int, size.split("x"))
                 seconds = {}
                 for task in TASKS:
                     seconds[task] = measure(engine, task, policy, (width, height), given)
-                    progress.log(f"{engine} {size} {task}: {3600 / seconds[task]:.0f} episodes/h")
+                    rate = 3600 / seconds[task]
+                    sys.stderr.write(f"{engine} {size} {task}: {rate:.0f} episodes/h\n")
                 many = given.workers if engine == "simulation" else given.count
                 goal = GOALS.get(size, "") if engine == "simulation" else GPU_GOAL
                 row = {"engine": f"{engine}, {many}", "size": size, "seconds": seconds}
