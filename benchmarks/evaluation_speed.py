@@ -102,8 +102,9 @@ def page(result: dict[str, Any]) -> str:
         "# Evaluation speed",
         "",
         f"`python benchmarks/evaluation_speed.py`: policy `{result['policy']}`, "
-        f"`{result['assets']}` assets, a decision a step, full episodes, scenes standing; "
-        f"{result['hardware']}. Commit {result['commit']}. {result['note']}".rstrip(),
+        f"`{result['assets']}` assets, a decision a step, {result['episodes']} full episodes "
+        f"a task, scenes standing; {result['hardware']}. Commit {result['commit']}. "
+        f"{result['note']}".rstrip(),
         "",
         "| engine | pictures | "
         + " | ".join(TASKS)
@@ -168,6 +169,7 @@ def main() -> None:
     result = {
         "policy": given.policy,
         "assets": given.assets,
+        "episodes": given.episodes,
         "hardware": ", ".join([hardware(), *device]),
         "commit": commit.stdout.strip(),
         "note": given.note,

@@ -46,11 +46,12 @@ def give_up() -> NoReturn:
 
 
 def _watch(session: Session, done: threading.Event) -> None:
-    health, answered = f"{PREFECT_API_URL.value()}/health", time.monotonic()
-    if not stack.answers(health):  # behind something that only Prefect's client can pass
-        return
+    health = f"{PREFECT_API_URL.value()}/health"
+    answered: float | None = None
     while not done.wait(POLL):
         if stack.answers(health):
             answered = time.monotonic()
+        elif answered is None:  # busy, or behind something that only Prefect's client can pass
+            continue
         elif time.monotonic() - answered > AWAY and not session.computes:
             give_up()

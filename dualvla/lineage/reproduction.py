@@ -75,6 +75,9 @@ def reproduce(
     if mark.get("version") != prefix:
         what = f"it holds {mark['version']}" if mark else "it is there and no reproduction"
         raise UserError(what, where=str(into), fix="choose another folder")
+    if commit and _commit(root, prefix, commit) != mark["commit"]:
+        what = f"it was made from commit {mark['commit'][:SHOWN]}"
+        raise UserError(what, where=str(into), fix="choose another folder")
     with workspace.exclusive(into):
         # Stages that read from S3 are not below the folder that holds the local stack's keys.
         reached = {client.ENDPOINT: where.endpoint}

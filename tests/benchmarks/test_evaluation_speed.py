@@ -16,6 +16,7 @@ def test_the_page_tells_an_hour_of_episodes_and_what_was_not_measured():
     row = {"engine": "simulation, 2", "size": "224x224", "seconds": seconds, "goal": 1500}
     page = evaluation_speed.page(
         {
+            "episodes": 6,
             "policy": "tiny",
             "assets": "generated",
             "hardware": "a machine",

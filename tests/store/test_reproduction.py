@@ -98,6 +98,13 @@ def test_a_version_made_again_is_identical_and_a_planted_difference_is_told(
     assert answer.stdout.endswith(": identical\n")
     assert (again / "incoming/manifest.json").read_text() == "one that came before the run\n"
 
+    # It is not taken for that of another commit.
+    head = git(published, "rev-parse", "HEAD")
+    git(published, "commit", "-q", "--allow-empty", "-m", "later")
+    prefix = registry.prefix_of(where, "dualvla", "candidate")
+    with pytest.raises(UserError, match=f"it was made from commit {head[:7]}"):
+        reproduction.reproduce(where, prefix, published, again, "HEAD")
+
     # The published model is not what its stage makes.
     prefix = registry.prefix_of(where, "base_ft", "candidate")
     differing = [
