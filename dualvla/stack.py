@@ -36,6 +36,9 @@ HOST = "127.0.0.1"
 START_TIMEOUT = 300.0  # seconds; a busy machine migrates Prefect's database slowly
 DEFAULT_PREFECT_PORT, DEFAULT_S3_PORT = 4200, 8333
 S3_PORT_COUNT = 12  # SeaweedFS opens a port for each of its servers, and each one's gRPC
+# A bucket takes a volume of its own, which is as large on disk as what it holds. Left alone,
+# SeaweedFS allows as many as whole volumes would fit on the free disk: 57 buckets on 62 GB.
+S3_VOLUMES = 4096
 PORT_BASE = "DUALVLA_PORT_BASE"
 
 QUIET = {
@@ -109,7 +112,7 @@ def _seaweed(root: Path, row: tuple[int, ...], owner: Keys | None) -> Service:
     options += [f"-{name}.port.grpc={port}" for name, port in zip(names, row[5:], strict=False)]
     options += [f"-s3.port.iceberg={row[10]}", f"-s3.port.lance={row[11]}"]
     options += ["-master.telemetry=false", "-admin.ui=false", "-webdav=false"]
-    options += [f"-s3.config={root / IDENTITIES}"]
+    options += [f"-volume.max={S3_VOLUMES}", f"-s3.config={root / IDENTITIES}"]
     return Service(
         name="s3",
         url=f"http://{HOST}:{row[0]}",

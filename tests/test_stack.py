@@ -2,6 +2,7 @@
 
 import json
 import socket
+import urllib.request
 
 import psutil
 import pytest
@@ -38,6 +39,13 @@ def test_servers_listen_on_loopback_alone(s3_root):
     recorded = json.loads((s3_root / ".dualvla/s3.pid.json").read_text())["ports"]
     assert {c.laddr.ip for c in listening} == {"127.0.0.1"}
     assert {c.laddr.port for c in listening} <= set(recorded)
+
+
+def test_the_number_of_buckets_does_not_hang_on_the_free_disk(s3_root):
+    recorded = json.loads((s3_root / ".dualvla/s3.pid.json").read_text())["ports"]
+    master = f"http://{stack.HOST}:{recorded[1]}/dir/status"
+    with urllib.request.urlopen(master, timeout=30) as answer:
+        assert json.load(answer)["Topology"]["Max"] == stack.S3_VOLUMES
 
 
 def test_prefect_answers_without_calling_home(prefect_api, servers):
