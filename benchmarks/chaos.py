@@ -42,7 +42,7 @@ VICTIMS = ("flow", "stage", "s3", "prefect")
 STARTS = 6  # by a person, until the run is green
 PATIENCE = 6 * 3600.0  # seconds of one start: a guard against hanging, not a measure
 LINGER = 60.0  # seconds until a process that is left counts as an orphan
-POLL = 0.1
+POLL = 0.5  # a look at all processes costs 15 ms
 UNDISTURBED = "undisturbed"
 VOLATILE = {"timings", "seconds_per_decision"}  # of the report's summary: what was spent
 RUNS = ("retrain", "ablate")  # prefixes of published runs
@@ -308,12 +308,21 @@ def _project(course: Course, name: str) -> Iterator[tuple[Path, dict[str, str]]]
 
 
 def _silence(root: Path, profile: str | None) -> None:
-    """End what runs in a project: servers, and the processes of its run."""
+    """End what runs in a project: the flow, the processes of its run, and the servers."""
     if (root / "params.yaml").is_file():
-        for process in ours(workspace.plan(root, profile).folder):
+        for process in [*_flows(root), *ours(workspace.plan(root, profile).folder)]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         stack.down(root)
+
+
+def _flows(root: Path) -> Iterator[psutil.Process]:
+    """Flows of a project that their trial, killed itself, could not end."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            # Its command line names `retrain` at first, then the module it turns into.
+            if process.cwd() == str(root) and {"retrain", "flows.retrain"} & {*process.cmdline()}:
+                yield process
 
 
 def _start(

@@ -7,6 +7,7 @@ once, when all is done. It holds no times and no paths, and is the same to the b
 number of workers and however often the run was interrupted; times go where the caller says.
 """
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -111,9 +112,17 @@ def broken(outcome: simpler.Outcome) -> str | None:
     return None
 
 
-def code() -> str:
-    """SHA-256 of this package's sources: what is half done by other code is not gone on with."""
-    return files.sha256(Path(__file__).parents[1])
+def code(package: Path = Path(__file__).parents[1]) -> str:
+    """SHA-256 of this package's files: what is half done by other code is not gone on with.
+
+    Python's caches are left out: they appear while a run imports one module after the other.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(path for path in package.rglob("*") if path.is_file()):
+        if file.parent.name != "__pycache__":
+            name = file.relative_to(package).as_posix()
+            digest.update(f"{name}\0{files.sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def _run(opened: Opened, resolved: Resolved, work: Work, book: ledger.Ledger) -> None:

@@ -1,4 +1,5 @@
 import os
+import py_compile
 import signal
 import subprocess
 import sys
@@ -54,6 +55,17 @@ def test_a_result_is_whole(undisturbed):
     timing = files.read_json(undisturbed.parent / "timing.json")
     assert timing["decisions"] == 4 * 12
     assert timing["seconds"] > 0
+
+
+def test_code_is_what_a_person_wrote_and_not_pythons_caches_of_it(tmp_path):
+    module = tmp_path / "inner" / "module.py"
+    module.parent.mkdir()
+    module.write_text("x = 1\n")
+    before = evaluator.code(tmp_path)
+    assert Path(py_compile.compile(str(module))).is_file()
+    assert evaluator.code(tmp_path) == before
+    module.write_text("x = 2\n")
+    assert evaluator.code(tmp_path) != before
 
 
 def test_two_workers_write_the_same_bytes(undisturbed, tmp_path):
