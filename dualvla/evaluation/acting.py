@@ -118,6 +118,8 @@ class ModelPolicy:
             device=self.device,
         )
         first = torch.where(thinking, processor.think_id, processor.act_id)
+        if not thinking.any():
+            return thinking.tolist(), [[] for _ in episodes], self._latents(prefix, first)
         generation.append(vlm, prefix, first, torch.ones_like(thinking))
         written = self._write(episodes, prefix, thinking)
         return thinking.tolist(), written, self._latents(prefix)
@@ -150,8 +152,7 @@ class ModelPolicy:
             episode.words = words
             prefix, size = self._read_command(episode, encoded)
         experts.set_route(vlm, True)
-        generation.append(vlm, prefix, one * processor.act_id, one)
-        latents = self._latents(prefix)
+        latents = self._latents(prefix, one * processor.act_id)
         generation.forget(prefix, prefix.mask.shape[1] - size)
         if not self._holds(episode):
             episode.words = None
@@ -176,11 +177,14 @@ class ModelPolicy:
         free = episode.instruction not in self.model.config.commands
         return free and self.settings.reason in ("auto", "every_n")
 
-    def _latents(self, prefix: generation.Prefix) -> Tensor:
-        rows = len(prefix.mask)
-        queries = self.model.queries.expand(rows, -1, -1)
-        ones = torch.ones(queries.shape[:2], dtype=torch.long, device=self.device)
-        return generation.extend(self.model.vlm, prefix, queries, ones)
+    def _latents(self, prefix: generation.Prefix, first: Tensor | None = None) -> Tensor:
+        """Latent actions (B, Q, D), behind the token `first` (B,) where it is still to be read."""
+        vlm, queries = self.model.vlm, self.model.queries
+        read = queries.expand(len(prefix.mask), -1, -1)
+        if first is not None:
+            read = torch.cat([vlm.get_input_embeddings()(first[:, None]), read], dim=1)
+        ones = torch.ones(read.shape[:2], dtype=torch.long, device=self.device)
+        return generation.extend(vlm, prefix, read, ones)[:, -len(queries) :]
 
     def _write(
         self, episodes: list[_Episode], prefix: generation.Prefix, thinking: Tensor

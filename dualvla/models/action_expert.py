@@ -3,13 +3,15 @@
 Its actions attend to themselves and to a fixed context: the action queries' hidden states (what to
 do), the vision tower's tokens (where things are: pooled image tokens alone leave a tiny policy near
 half success) and optionally the arm's state. The context is embedded once per decision and read by
-every layer and every Euler step, so a step costs only the chunk's own few tokens. What is given up
-is context tokens that attend to each other, which the decoder has done for the queries already.
+every layer and every Euler step, and what a layer takes from the flow time is computed for all
+steps at once, so a step costs only the chunk's own few tokens. What is given up is context tokens
+that attend to each other, which the decoder has done for the queries already.
 
 Legend: B batch, N noise samples per context, H chunk, A action dimension, C context, W width.
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +50,10 @@ class _Layer(nn.Module):
         self.modulation = nn.Linear(width, 6 * width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
+        # Scales and gates are about one, shifts about zero.
+        neutral = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 1.0]).repeat_interleave(width)
+        self.neutral: Tensor
+        self.register_buffer("neutral", neutral, persistent=False)
 
     def _split(self, x: Tensor) -> Tensor:
         parts: Tensor = x.unflatten(-1, (self.heads, -1))
@@ -58,11 +64,16 @@ class _Layer(nn.Module):
         k, v = self.context_kv(context_BCW).chunk(2, dim=-1)
         return self._split(k), self._split(v)
 
-    def forward(self, x_BNHW: Tensor, time_BNW: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-        scale_a, shift_a, gate_a, scale_m, shift_m, gate_m = self.modulation(time_BNW)[
-            ..., None, :
-        ].chunk(6, dim=-1)
-        q, k, v = self.qkv(self.norm_attention(x_BNHW) * (1 + scale_a) + shift_a).chunk(3, dim=-1)
+    def modulate(self, time: Tensor) -> Tensor:
+        """Scale, shift and gate of the two parts, (..., 6 W), at embedded flow times (..., W)."""
+        modulation: Tensor = self.modulation(time) + self.neutral
+        return modulation
+
+    def forward(self, x_BNHW: Tensor, modulation: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
+        """`modulation` is (B, N, 6 W), or (6 W,) where all have the same flow time."""
+        scale_a, shift_a, gate_a, scale_m, shift_m, gate_m = modulation[..., None, :].chunk(6, -1)
+        attended = torch.addcmul(shift_a, self.norm_attention(x_BNHW), scale_a)
+        q, k, v = self.qkv(attended).chunk(3, dim=-1)
         q, k, v = self._split(q), self._split(k), self._split(v)  # B N heads H d
         context_k, context_v = keys[0][:, None], keys[1][:, None]
         scale = 1 / math.sqrt(q.shape[-1])
@@ -70,9 +81,9 @@ class _Layer(nn.Module):
         weights = (logits.float() * scale).softmax(-1).to(q.dtype)
         c = context_k.shape[-2]
         mixed = weights[..., :c] @ context_v + weights[..., c:] @ v
-        x_BNHW = x_BNHW + (1 + gate_a) * self.out(mixed.transpose(-2, -3).flatten(-2))
-        hidden = self.norm_mlp(x_BNHW) * (1 + scale_m) + shift_m
-        return x_BNHW + (1 + gate_m) * self.mlp(hidden)
+        x_BNHW = torch.addcmul(x_BNHW, gate_a, self.out(mixed.transpose(-2, -3).flatten(-2)))
+        hidden = torch.addcmul(shift_m, self.norm_mlp(x_BNHW), scale_m)
+        return torch.addcmul(x_BNHW, gate_m, self.mlp(hidden))
 
 
 class ActionExpert(nn.Module):
@@ -122,11 +133,20 @@ class ActionExpert(nn.Module):
 
     def velocity(self, context: list[tuple[Tensor, Tensor]], x: Tensor, time: Tensor) -> Tensor:
         """Velocity at the noisy chunks `x` (B, N, H, A) and flow times (B, N)."""
+        return self._velocity(context, x, self._modulations(time))
+
+    def _modulations(self, time: Tensor) -> list[Tensor]:
+        """What each layer takes from flow times (...): (..., 6 W)."""
         angles = time[..., None] * self.frequencies
         embedded = self.time_in(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        return [layer.modulate(embedded) for layer in self.layers]
+
+    def _velocity(
+        self, context: list[tuple[Tensor, Tensor]], x: Tensor, modulations: Iterable[Tensor]
+    ) -> Tensor:
         hidden = self.action_in(x) + self.action_place
-        for layer, keys in zip(self.layers, context, strict=True):
-            hidden = layer(hidden, embedded, keys)
+        for layer, modulation, keys in zip(self.layers, modulations, context, strict=True):
+            hidden = layer(hidden, modulation, keys)
         return self.out(self.norm(hidden)).float()
 
     def sample(self, context: list[tuple[Tensor, Tensor]], noise: Tensor, steps: int) -> Tensor:
@@ -136,7 +156,7 @@ class ActionExpert(nn.Module):
     def samples(self, context: list[tuple[Tensor, Tensor]], noise: Tensor, steps: int) -> Tensor:
         """The same from several noises a context, (B, N, H, A)."""
         x = noise
-        for i in range(steps):
-            time = torch.full(x.shape[:2], i / steps, device=x.device)
-            x = x + self.velocity(context, x, time) / steps
+        times = torch.arange(steps, device=x.device) / steps
+        for modulations in zip(*self._modulations(times), strict=True):
+            x = x + self._velocity(context, x, modulations) / steps
         return x

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import torch
 from tiny_policy import params, pictures, policy
 
 from dualvla.errors import UserError
 from dualvla.evaluation.acting import ModelPolicy
 from dualvla.interface import Observation
+from dualvla.models import inference
 
 SHOWN = pictures(1)[0]
 
@@ -49,6 +51,21 @@ def test_the_same_episode_gets_the_same_actions_beside_any_other(tmp_path):
     beside = model.act([1, 0], [seen("put carrot on plate"), seen()])[1]
     assert np.array_equal(alone.actions, beside.actions)
     assert alone.text == beside.text
+
+
+@pytest.mark.parametrize("reason", ["never", "always"])
+def test_actions_read_what_they_read_in_training(tmp_path, reason):
+    model = acting(tmp_path, reason)
+    model.reset(0, "put", seed=0)
+    encoded = inference.encode(model.model, [SHOWN])
+    episode, processor = model._episodes[0], model.model.processor
+    with torch.inference_mode():
+        _, written, latents = model._in_one_stream([episode], encoded)
+        words = [processor.think_id, *written[0], processor.eos_id]
+        answer = words if reason == "always" else [processor.act_id]
+        trained = processor.pad([episode.prompt], [answer])
+        whole = model.model(encoded, trained)[1]
+    torch.testing.assert_close(latents, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_an_instruction_that_changed_without_a_reset_is_refused(tmp_path):

@@ -30,3 +30,18 @@ def test_only_a_policy_with_proprioception_reads_the_state(proprioception):
     one = expert.sample(expert.context(latents, encoded, torch.zeros(1, 7)), noise, 2)
     two = expert.sample(expert.context(latents, encoded, torch.ones(1, 7)), noise, 2)
     assert torch.equal(one, two) != proprioception
+
+
+def test_a_chunk_is_as_many_euler_steps_along_the_velocity():
+    torch.manual_seed(0)
+    expert = policy().expert
+    for layer in expert.layers:  # it starts as one that does not look at the time
+        torch.nn.init.normal_(layer.modulation.weight, std=0.3)
+    context = expert.context(torch.randn(2, 2, 16), torch.randn(2, 25, 96), torch.zeros(2, 7))
+    noise = torch.randn(2, 3, 4, 7)
+    x = noise
+    for step in range(5):
+        x = x + expert.velocity(context, x, torch.full(x.shape[:2], step / 5)) / 5
+    torch.testing.assert_close(expert.samples(context, noise, 5), x)
+    at_once = expert.velocity(context, noise, torch.zeros(noise.shape[:2]))
+    assert not torch.allclose(at_once, expert.velocity(context, noise, torch.ones(2, 3)))
