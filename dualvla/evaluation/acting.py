@@ -189,8 +189,9 @@ class ModelPolicy:
     def _write(
         self, episodes: list[_Episode], prefix: generation.Prefix, thinking: Tensor
     ) -> list[list[int]]:
+        """What each row that thinks writes, at least one of them; nothing for the others."""
         vlm, eos = self.model.vlm, self.model.processor.eos_id
-        if len(episodes) == 1 and bool(thinking[0]):
+        if len(episodes) == 1:
             episodes[0].written = generation.redraft(vlm, prefix, eos, episodes[0].written)
             return [episodes[0].written]
         return generation.greedy(vlm, prefix, eos, thinking)

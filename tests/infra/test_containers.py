@@ -97,6 +97,7 @@ def test_compose_runs_what_runs_natively(compose, tmp_path):
     assert pools == set(deployment.POOLS)
     assert services["worker"]["environment"][client.ENDPOINT] == "http://s3:8333"
     assert services["worker"]["environment"][deployment.ROOT] == "/opt/dualvla"
+    assert f"-volume.max={stack.S3_VOLUMES}" in services["s3"]["command"]
 
 
 def test_only_the_promoter_holds_the_keys_that_move_production(compose):
