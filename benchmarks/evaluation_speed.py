@@ -33,6 +33,7 @@ from dualvla.evaluation import policies
 from dualvla.interface import Observation, Policy
 from dualvla.simulation import parallel, rollouts, starts
 from dualvla.simulation.environments import TASKS, Pack
+from dualvla.simulation.episodes import Job
 
 GOALS = {"640x480": 250, "224x224": 1500}  # episodes an hour on two cores
 GPU_GOAL = 3850  # derived from vla-evaluation-harness's 16 shards: 128 observations/s
@@ -51,11 +52,11 @@ def opened(spec: str, assets: Pack, params: config.Params) -> Iterator[Policy]:
         yield policies.open_policy(spec, assets=assets, seed=0, actions=1, reason=reason).policy
 
 
-def jobs(task: str, count: int) -> list[rollouts.Job]:
+def jobs(task: str, count: int) -> list[Job]:
     """Official starts of a task in turn, each with its own seed."""
     fixed = starts.fixed(task, "official")
     steps = TASKS[task].max_steps
-    return [rollouts.Job(task, fixed[k % len(fixed)], k, steps) for k in range(count)]
+    return [Job(task, fixed[k % len(fixed)], k, steps) for k in range(count)]
 
 
 def measure(engine: str, task: str, policy: Policy, size: tuple[int, int], given: Any) -> float:

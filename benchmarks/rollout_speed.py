@@ -12,6 +12,7 @@ import time
 from dualvla import progress
 from dualvla.simulation import assets, rollouts, starts
 from dualvla.simulation.environments import TASKS
+from dualvla.simulation.episodes import Job
 from dualvla.simulation.random_policy import RandomPolicy
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     steps = seconds = 0.0
     for task, spec in TASKS.items():
         fixed = starts.fixed(task, "official")[: given.workers * (given.episodes + 1)]
-        jobs = [rollouts.Job(task, s, 0, spec.max_steps, video=False) for s in fixed]
+        jobs = [Job(task, s, 0, spec.max_steps, video=False) for s in fixed]
         running = rollouts.run(
             jobs,
             RandomPolicy(),

@@ -22,7 +22,7 @@ from dualvla.evaluation import ensembling, gallery, ledger, simpler, videos
 from dualvla.evaluation.opened import Opened
 from dualvla.evaluation.protocol import Planned, Resolved, command
 from dualvla.simulation import foreign, parallel, rollouts
-from dualvla.simulation.rollouts import Trajectory
+from dualvla.simulation.episodes import FAULT, Trajectory
 
 SCHEMA = 2
 SUMMARY, PROTOCOL, LEDGER, VIDEOS = "summary.json", "protocol.yaml", "ledger.sqlite", "videos"
@@ -101,7 +101,7 @@ def broken(outcome: simpler.Outcome) -> str | None:
     """
     episodes, steps = outcome.episodes, outcome.steps
     refused = episodes["error"].dropna()
-    refused = refused[refused.str.startswith(rollouts.FAULT)]
+    refused = refused[refused.str.startswith(FAULT)]
     if len(refused):
         return str(refused.iloc[0])
     places = steps[[f"state.{axis}" for axis in "xyz"]]

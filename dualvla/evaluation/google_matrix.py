@@ -69,7 +69,7 @@ class Matrix(Option):
 
 @dataclass(frozen=True)
 class Episode:
-    """One start of a Google-robot task; fits `rollouts.Job.start`."""
+    """One start of a Google-robot task; fits `episodes.Job.start`."""
 
     id: str
     env: str

@@ -26,7 +26,7 @@ from dualvla.errors import UserError
 from dualvla.evaluation import google_matrix
 from dualvla.simulation import starts as fixed_starts
 from dualvla.simulation.environments import TASKS, Pack
-from dualvla.simulation.rollouts import AnyStart, Job
+from dualvla.simulation.episodes import AnyStart, Job
 
 FOLDER = Path(__file__).with_name("protocols")
 CANARY = 2  # episodes a task that run first: a broken policy ends there

@@ -24,7 +24,7 @@ from dualvla.evaluation import failures, statistics
 from dualvla.evaluation.outcomes import MODES, success
 from dualvla.evaluation.protocol import Planned
 from dualvla.interface import Decision
-from dualvla.simulation.rollouts import Job, Trajectory
+from dualvla.simulation.episodes import Job, Trajectory
 
 KEY = ["starts", "task", "start_id"]
 EPISODES, STEPS = "results.parquet", "steps.parquet"  # files of an evaluation's folder

@@ -2,7 +2,7 @@
 
 The Google-robot tasks exist in the original `simpler_env` alone, which needs NumPy 1 and sapien 2
 and therefore another virtual environment. `infra/simpler/host.py` runs there, one process a worker,
-and knows nothing of this package; a `Host` is our end of it and fits `rollouts.Worker`, so that
+and knows nothing of this package; a `Host` is our end of it and fits `workers.Worker`, so that
 batching, crashes, hangs and repeats are the rollouts' own. Messages are JSON over a socket pair.
 Pictures come through memory that both sides hold and that has no name: the kernel frees it with the
 last of them, whoever is killed. Copying a picture out of it costs 0.1 ms at 640x512.
@@ -27,7 +27,7 @@ import numpy as np
 from dualvla import conventions
 from dualvla.errors import UserError
 from dualvla.interface import ImageArray, Observation
-from dualvla.simulation import rollouts
+from dualvla.simulation import workers
 
 SIMPLER = Path(__file__).parents[2] / "infra" / "simpler"
 HOST = SIMPLER / "host.py"
@@ -49,7 +49,7 @@ class Program:
     variables: Mapping[str, str] = field(default_factory=dict)  # beside this process's own
 
 
-def google_robot() -> rollouts.Engine:
+def google_robot() -> workers.Engine:
     """The Google-robot tasks of the original simpler_env.
 
     Raises:
@@ -65,18 +65,18 @@ def google_robot() -> rollouts.Engine:
     return engine(program, conventions.GOOGLE_SIMULATION)
 
 
-def engine(program: Program, convention: conventions.Convention) -> rollouts.Engine:
+def engine(program: Program, convention: conventions.Convention) -> workers.Engine:
     """Rollouts over hosts of `program`, whose actions mean `convention`."""
-    return rollouts.Engine(convention, functools.partial(Host, program))
+    return workers.Engine(convention, functools.partial(Host, program))
 
 
 class Host:
-    """Our end of a host process; see `rollouts.Worker`."""
+    """Our end of a host process; see `workers.Worker`."""
 
     def __init__(self, program: Program) -> None:
         self._socket, theirs = socket.socketpair()
         self._memory = os.memfd_create("dualvla-pictures")
-        variables = {**os.environ, **rollouts.THREADS, **program.variables}
+        variables = {**os.environ, **workers.THREADS, **program.variables}
         if "PYTHONPATH" not in program.variables:
             variables.pop("PYTHONPATH", None)  # ours is of another environment
         try:

@@ -19,9 +19,8 @@ import numpy as np
 from dualvla import conventions
 from dualvla.errors import UserError
 from dualvla.interface import FloatArray, Observation, Policy
-from dualvla.simulation import rollouts
 from dualvla.simulation.environments import TASKS, Device, Environment, Pack, Size, reuse
-from dualvla.simulation.rollouts import Episode, Job, Trajectory
+from dualvla.simulation.episodes import Episode, Job, Trajectory, ask
 from dualvla.simulation.starts import Start
 
 
@@ -106,7 +105,7 @@ def _together(
             yield running.pop(row).result()
         asking = {row: episode for row, episode in running.items() if not pending[row]}
         if asking:
-            for row, answer in rollouts.ask(policy, asking, execute).items():
+            for row, answer in ask(policy, asking, execute).items():
                 if isinstance(answer, str):
                     yield running.pop(row).result(answer)
                 else:

@@ -20,7 +20,7 @@ from dualvla.errors import UserError
 from dualvla.simulation.environments import TASKS, reuse
 from dualvla.simulation.expert import Expert
 from dualvla.simulation.recording import Episode, record
-from dualvla.simulation.rollouts import single_threaded
+from dualvla.simulation.workers import single_threaded
 from dualvla.stages import runner
 
 AHEAD = 3  # attempts a worker has in its queue

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualvla.data import multimodal
+from dualvla.data import multimodal, questions, views
 from dualvla.objects import BY_NAME, CLAIMS, OBJECTS
 from dualvla.simulation import starts
 from dualvla.simulation.instructions import INSTRUCTIONS
@@ -37,14 +37,14 @@ def random_scene(seed: int) -> Scene:
     return Scene(seed, "train", "table", "mixed", BLANK, tuple(labels), opening, held, placed)
 
 
-def asked(scene: Scene, rounds: int = 4) -> list[multimodal.Question]:
+def asked(scene: Scene, rounds: int = 4) -> list[questions.Question]:
     found = []
     for number in range(rounds):
         found += multimodal.questions(scene, 14, np.random.default_rng([scene.index, number]))
     return found
 
 
-def check(question: multimodal.Question, scene: Scene) -> None:
+def check(question: questions.Question, scene: Scene) -> None:
     """The answer again, from the question's words and the labels alone."""
     by_name = {one.object: one for one in scene.labels}
     objects = {name for name in by_name if name in BY_NAME}
@@ -54,15 +54,15 @@ def check(question: multimodal.Question, scene: Scene) -> None:
         name = text.removeprefix("is there ").split(" ", 1)[1]
         assert answer == ("yes" if name in objects else "no")
     elif question.kind == "relation":
-        phrase = next(p for p in multimodal.SIDES if f" {p} the " in text)
+        phrase = next(p for p in views.SIDES if f" {p} the " in text)
         one, other = text.removeprefix("is the ").split(f" {phrase} the ")
         axis = "u" if phrase in ("left of", "right of") else "v"
         gap = getattr(by_name[one], axis) - getattr(by_name[other], axis)
         holds = gap < 0 if phrase in ("left of", "farther than") else gap > 0
-        assert abs(gap) >= multimodal.MARGIN
+        assert abs(gap) >= views.MARGIN
         assert answer == ("yes" if holds else "no")
     elif question.kind == "neighbour":
-        phrase = next(p for p in multimodal.SIDES if f" {p} the " in text)
+        phrase = next(p for p in views.SIDES if f" {p} the " in text)
         other = text.split(f" {phrase} the ")[1]
         axis = "u" if phrase in ("left of", "right of") else "v"
         sign = -1 if phrase in ("left of", "farther than") else 1
@@ -74,7 +74,7 @@ def check(question: multimodal.Question, scene: Scene) -> None:
         assert beyond == [answer]
     elif question.kind == "extreme":
         most, noun = words[-1], text.removeprefix("which ").split(" is the ")[0]
-        among = {name for name in objects if multimodal.NOUNS[noun](BY_NAME[name])}
+        among = {name for name in objects if views.NOUNS[noun](BY_NAME[name])}
         axis, pick = {
             "leftmost": ("u", min),
             "rightmost": ("u", max),
@@ -93,9 +93,9 @@ def check(question: multimodal.Question, scene: Scene) -> None:
         if question.kind == "position":
             assert text.removeprefix("where is the ") in near
     elif question.kind == "point":
-        assert multimodal.percent(by_name[answer]) == " ".join(words[-2:])
+        assert views.percent(by_name[answer]) == " ".join(words[-2:])
     elif question.kind == "count":
-        fits = multimodal.CLASSES[text.removeprefix("how many ").removesuffix(" are there")]
+        fits = views.CLASSES[text.removeprefix("how many ").removesuffix(" are there")]
         assert int(answer) == sum(fits(BY_NAME[name]) for name in objects)
     elif question.kind == "holding":
         assert answer == (scene.held or "nothing")
@@ -105,12 +105,12 @@ def check(question: multimodal.Question, scene: Scene) -> None:
     elif question.kind == "gripper":
         assert (answer == "open") == (scene.opening > 0.5)
     elif question.kind == "knowledge":
-        noun = max((n for n in multimodal.NOUNS if text.startswith(f"which {n} ")), key=len)
-        members = {name for name in objects if multimodal.NOUNS[noun](BY_NAME[name])}
+        noun = max((n for n in views.NOUNS if text.startswith(f"which {n} ")), key=len)
+        members = {name for name in objects if views.NOUNS[noun](BY_NAME[name])}
         assert members & CLAIMS[text.removeprefix(f"which {noun} ")] == {answer}
     elif question.kind == "negation":
         noun, denied = text.removeprefix("which ").split(" is not ")
-        members = {name for name in objects if multimodal.NOUNS[noun](BY_NAME[name])}
+        members = {name for name in objects if views.NOUNS[noun](BY_NAME[name])}
         assert len(members) > 1
         assert members - CLAIMS[f"is {denied}"] == {answer}
     elif question.kind == "shape":
@@ -131,7 +131,7 @@ def test_answers_follow_from_the_labels(seed: int) -> None:
 @given(seed=st.integers(0, 100_000))
 def test_only_what_is_plain_to_see_is_asked_about(seed: int) -> None:
     scene = random_scene(seed)
-    hidden = {one.object for one in scene.labels if one.visible < multimodal.SEEN}
+    hidden = {one.object for one in scene.labels if one.visible < views.SEEN}
     for question in asked(scene):
         named = f"{question.text} {question.answer}"
         assert not any(f"the {name}" in named or named.endswith(f" {name}") for name in hidden)
@@ -159,7 +159,7 @@ def test_yes_and_no_are_balanced_for_every_kind_and_object() -> None:
 
 def test_every_kind_is_asked() -> None:
     kinds = {question.kind for seed in range(200) for question in asked(random_scene(seed), 1)}
-    assert kinds == set(multimodal.KINDS)
+    assert kinds == set(questions.KINDS)
 
 
 def test_a_scene_with_nothing_in_view_is_only_counted() -> None:
@@ -179,7 +179,7 @@ def test_the_questions_teach_all_that_situated_instructions_need() -> None:
         for question in asked(scene, 1):
             taught.add((question.text, question.answer))
     questions = {text for text, _ in taught}
-    nouns = list(multimodal.NOUNS)
+    nouns = list(views.NOUNS)
     for one in INSTRUCTIONS:
         for name, claims in zip(starts.PAIRS[one.task], (one.source, one.target), strict=True):
             for claim in claims:

@@ -9,7 +9,7 @@ from dualvla.conventions import ENVIRONMENT_STATE_NAMES
 from dualvla.errors import UserError
 from dualvla.evaluation import judges, outcomes, protocol, simpler, statistics
 from dualvla.interface import Decision
-from dualvla.simulation.rollouts import Trajectory
+from dualvla.simulation.episodes import Trajectory
 
 EVALUATE = config.load("params.yaml").evaluate.model_copy(
     update={"starts": ("official", "shifted"), "episodes_per_task": 3, "videos_per_task": 1}

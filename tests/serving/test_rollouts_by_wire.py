@@ -4,6 +4,7 @@ from served import process
 
 from dualvla.serving.client import RemotePolicy
 from dualvla.simulation import rollouts, starts
+from dualvla.simulation.episodes import Job
 from dualvla.simulation.random_policy import RandomPolicy
 
 
@@ -11,7 +12,7 @@ from dualvla.simulation.random_policy import RandomPolicy
 @pytest.mark.slow
 def test_a_served_policy_gives_the_same_trajectories_as_one_in_this_process():
     first = starts.fixed("carrot", "official")[:2]
-    jobs = [rollouts.Job("carrot", start, 11 + i, 12) for i, start in enumerate(first)]
+    jobs = [Job("carrot", start, 11 + i, 12) for i, start in enumerate(first)]
 
     def trajectories(policy):
         settings = {"assets": "generated", "image_size": 64, "workers": 2, "execute": 4}

@@ -13,6 +13,7 @@ from dualvla import conventions
 from dualvla.errors import UserError
 from dualvla.interface import Decision
 from dualvla.simulation import foreign, rollouts
+from dualvla.simulation.episodes import Job
 
 SUCCESS = conventions.ENVIRONMENT_STATE_NAMES.index("success")
 TESTS = str(Path(little_robot.__file__).parent)
@@ -52,7 +53,7 @@ class Reacher:
 
 
 def job(index=0, steps=8, video=False, **episode):
-    return rollouts.Job("reach", Start(f"start-{index}", episode), 7 + index, steps, video)
+    return Job("reach", Start(f"start-{index}", episode), 7 + index, steps, video)
 
 
 def run(jobs, policy=None, program=PROGRAM, workers=1, retries=1):
@@ -210,7 +211,7 @@ def test_a_google_robot_episode_of_the_original_simulator():
     start = google_matrix.expand(google_matrix.Matrix.model_validate(data))[0]
     still = Reacher()
     still.act = lambda slots, seen: [Decision(np.zeros((1, 7), np.float32)) for _ in slots]
-    jobs = [rollouts.Job("pick_can", start, 0, 3)]
+    jobs = [Job("pick_can", start, 0, 3)]
     (ran,) = rollouts.drive(jobs, still, engine, workers=1, execute=1, retries=0)
     assert ran.status == "ok", ran.error
     assert ran.images[0].shape == (512, 640, 3)

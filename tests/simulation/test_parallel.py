@@ -4,9 +4,10 @@ import torch
 
 from dualvla import conventions
 from dualvla.errors import UserError
-from dualvla.interface import Decision
+from dualvla.interface import Decision, Observation
 from dualvla.simulation import parallel, rollouts, starts
 from dualvla.simulation.environments import Environment
+from dualvla.simulation.episodes import Job
 from dualvla.simulation.expert import Expert
 from dualvla.simulation.random_policy import RandomPolicy
 
@@ -17,7 +18,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 
 def job(task="carrot", index=0, steps=6, video=False):
-    return rollouts.Job(task, starts.fixed(task, "official")[index], 11 + index, steps, video)
+    return Job(task, starts.fixed(task, "official")[index], 11 + index, steps, video)
 
 
 def together(jobs, policy, **settings):
@@ -100,7 +101,7 @@ class Scene:
     def _seen(self, render):
         empty = np.zeros(len(conventions.ENVIRONMENT_STATE_NAMES), np.float32)
         return [
-            rollouts.Observation(
+            Observation(
                 np.full((2, 2, 3), row, np.uint8) if render else None,
                 np.full(7, at, np.float32),
                 np.full(6, at, np.float32),

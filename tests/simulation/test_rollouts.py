@@ -8,6 +8,7 @@ import pytest
 from dualvla.conventions import ENVIRONMENT_STATE_NAMES, WIDOWX_SIMULATION
 from dualvla.errors import UserError
 from dualvla.simulation import rollouts, starts
+from dualvla.simulation.episodes import Job
 from dualvla.simulation.expert import Expert
 from dualvla.simulation.random_policy import RandomPolicy
 
@@ -15,7 +16,7 @@ SETTINGS = {"assets": "generated", "image_size": 64, "retries": 1}
 
 
 def job(task="carrot", index=0, steps=6, video=False):
-    return rollouts.Job(task, starts.fixed(task, "official")[index], 11 + index, steps, video)
+    return Job(task, starts.fixed(task, "official")[index], 11 + index, steps, video)
 
 
 def test_unknown_task_is_refused_before_anything_starts():

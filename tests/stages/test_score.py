@@ -9,7 +9,7 @@ from dualvla.conventions import ENVIRONMENT_STATE_NAMES
 from dualvla.errors import UserError
 from dualvla.evaluation import protocol, simpler
 from dualvla.interface import Decision
-from dualvla.simulation.rollouts import Trajectory
+from dualvla.simulation.episodes import Trajectory
 from dualvla.stages import score
 
 REPOSITORY = Path(__file__).parents[2]
