@@ -19,8 +19,9 @@ from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from dualvla import promotion, workspace
+from dualvla import workspace
 from dualvla.errors import UserError
+from dualvla.promotion import page, proposals
 from dualvla.store import aliases, client, registry
 from tasks import run
 
@@ -57,11 +58,11 @@ def promote(
         plan = workspace.plan(Path(root), profile)
         where = client.place(plan.params.store, plan.root)
         client.check(where, create=where.local)
-        proposal = promotion.propose(where, model, version, plan.params.promotion)
-        create_markdown_artifact(promotion.markdown(proposal.decision), key=KEY)
+        proposal = proposals.propose(where, model, version, plan.params.promotion)
+        create_markdown_artifact(page.markdown(proposal.decision), key=KEY)
         asked = approve and proposal.decision["accepted"]
         approval = _ask(proposal.decision) if asked else None
-        moved = promotion.carry_out(where, proposal, plan.root, approval=approval)
+        moved = proposals.carry_out(where, proposal, plan.root, approval=approval)
     except aliases.MovedError as error:
         return Failed(message=str(error))
     except UserError as error:
@@ -102,7 +103,7 @@ def rollback(
 def _ask(decision: Mapping[str, Any]) -> dict[str, Any]:
     """Wait for a person; no answer in time is a no."""
     get_run_logger().info("waits for approval: press Resume in the UI")
-    form = Approval.with_initial_data(description=promotion.markdown(decision))
+    form = Approval.with_initial_data(description=page.markdown(decision))
     try:
         answer = pause_flow_run(wait_for_input=form, timeout=PATIENCE, key="approval")
     except FlowPauseTimeout:

@@ -8,8 +8,9 @@ import pandas as pd
 import results_workspace
 import yaml
 
-from dualvla import config, files, paths, promotion
+from dualvla import config, files, paths
 from dualvla.evaluation import simpler
+from dualvla.promotion.evidence import Evidence, gather
 from dualvla.report import summary
 from dualvla.store import registry
 
@@ -56,7 +57,7 @@ def build(
     return root
 
 
-def evidence(folder: Path) -> promotion.Evidence:
+def evidence(folder: Path) -> Evidence:
     """What a decision would read of the run's `dualvla`, had it been published."""
     about = registry.about(folder, MODEL, files.read_json(folder / paths.REPORT / "summary.json"))
 
@@ -64,7 +65,7 @@ def evidence(folder: Path) -> promotion.Evidence:
         kind, _, file = name.partition("/")
         return (folder / registry.RESULTS[kind] / MODEL / file).read_bytes()
 
-    return promotion.gather(folder.name, {"about": about, "files": {}}, read)
+    return gather(folder.name, {"about": about, "files": {}}, read)
 
 
 def _write(

@@ -152,12 +152,12 @@ def promote(
     """
     if ask:
         _flow("promote", profile, "--model", model, "--version", version, "--approve")
-    from dualvla import promotion
+    from dualvla.promotion import page, proposals
 
     with opened(profile) as (plan, where):
-        proposal = promotion.propose(where, model, version, plan.params.promotion)
-        typer.echo(promotion.markdown(proposal.decision), nl=False)
-        moved = None if check else promotion.carry_out(where, proposal, plan.root)
+        proposal = proposals.propose(where, model, version, plan.params.promotion)
+        typer.echo(page.markdown(proposal.decision), nl=False)
+        moved = None if check else proposals.carry_out(where, proposal, plan.root)
     if moved is not None:
         typer.echo(f"\nproduction of {model} is {moved.version}")
     elif not proposal.decision["accepted"]:

@@ -9,7 +9,8 @@ import published_runs
 import pytest
 from published_runs import MODEL
 
-from dualvla import config, promotion, stack
+from dualvla import config, stack
+from dualvla.promotion import proposals
 from dualvla.store import aliases, client, registry
 
 pytestmark = pytest.mark.slow
@@ -89,8 +90,8 @@ def test_a_worse_model_is_refused_and_a_rollback_restores(
     first, second, worse = publish("one"), publish("two"), publish("worse", lost=0.4)
     settings = config.load(project.root / "params.yaml").promotion
     for version in (first, second):
-        proposal = promotion.propose(where, MODEL, version, settings)
-        promotion.carry_out(where, proposal, tmp_path)
+        proposal = proposals.propose(where, MODEL, version, settings)
+        proposals.carry_out(where, proposal, tmp_path)
     flow = start(project, servers, "--version", worse, "--approve")
     _, said = flow.communicate(timeout=300)
     assert flow.returncode == 3, said

@@ -9,9 +9,12 @@ import published_runs
 import pytest
 from published_runs import MODEL
 
-from dualvla import config, promotion
+from dualvla import config
 from dualvla.errors import UserError
 from dualvla.evaluation import statistics
+from dualvla.promotion import page, proposals
+from dualvla.promotion.decision import compared, decide
+from dualvla.promotion.evidence import Evidence
 from dualvla.store import aliases, client, registry, versions
 
 BROKEN = {"suite": "pruned", "subject": None, "success": False}
@@ -43,7 +46,7 @@ def publish(where, tmp_path, monkeypatch):
 def measured(tmp_path, monkeypatch):
     """A function that makes the evidence of a run that was not published."""
 
-    def make(name: str, **planted: object) -> promotion.Evidence:
+    def make(name: str, **planted: object) -> Evidence:
         return published_runs.evidence(
             published_runs.build(tmp_path / name, monkeypatch, **planted)
         )
@@ -56,8 +59,8 @@ def promote(where, tmp_path):
     """A function that decides about a version and carries it out."""
 
     def carry_out(version: str, settings: config.Promotion = SETTINGS, **more: object):
-        proposal = promotion.propose(where, MODEL, version, settings)
-        return proposal.decision, promotion.carry_out(where, proposal, tmp_path, **more)
+        proposal = proposals.propose(where, MODEL, version, settings)
+        return proposal.decision, proposals.carry_out(where, proposal, tmp_path, **more)
 
     return carry_out
 
@@ -87,7 +90,7 @@ def test_the_first_is_accepted_then_an_equal_one_and_a_worse_one_is_refused(
     assert states(decision)["questions"] == "passed"
     assert production(where) == equal
 
-    text = promotion.markdown(decision)
+    text = page.markdown(decision)
     assert f"# dualvla {worse} is refused: success, official starts" in text
     assert "shown to be worse" in text or "a greater loss than the margin" in text
     keys = [
@@ -97,7 +100,7 @@ def test_the_first_is_accepted_then_an_equal_one_and_a_worse_one_is_refused(
         )["Contents"]
     ]
     assert len(keys) == 6
-    local = sorted(path.name for path in (tmp_path / promotion.DECISIONS / MODEL).iterdir())
+    local = sorted(path.name for path in (tmp_path / proposals.DECISIONS / MODEL).iterdir())
     assert local == sorted(key.rpartition("/")[2] for key in keys)
     refused, _ = versions.get_json(client.connect(where), where, sorted(keys)[-2])
     assert (refused["candidate"], refused["promote"]) == (worse, False)
@@ -108,9 +111,7 @@ def test_the_first_is_accepted_then_an_equal_one_and_a_worse_one_is_refused(
 
 
 def test_forgotten_answers_refuse_a_model_that_acts_as_well(measured):
-    decision = promotion.decide(
-        MODEL, measured("forgot", forgotten=0.3), measured("first"), SETTINGS
-    )
+    decision = decide(MODEL, measured("forgot", forgotten=0.3), measured("first"), SETTINGS)
     assert [name for name, state in states(decision).items() if state == "failed"] == ["questions"]
 
 
@@ -124,17 +125,17 @@ def test_forgotten_answers_refuse_a_model_that_acts_as_well(measured):
 )
 def test_results_of_other_conditions_are_bad_input(measured, changed, says):
     with pytest.raises(UserError, match=f"evaluate: {says}"):
-        promotion.decide(MODEL, measured("other", **changed), measured("first"), SETTINGS)
+        decide(MODEL, measured("other", **changed), measured("first"), SETTINGS)
 
 
 def test_other_starts_or_questions_are_bad_input(measured):
     one, other = measured("one"), measured("two")
     fewer = dataclasses.replace(other, episodes=other.episodes.iloc[1:])
     with pytest.raises(UserError, match="did not run the same episodes"):
-        promotion.decide(MODEL, one, fewer, SETTINGS)
+        decide(MODEL, one, fewer, SETTINGS)
     others = dataclasses.replace(other, answers=other.answers.assign(question="another"))
     with pytest.raises(UserError, match="not asked the same questions"):
-        promotion.decide(MODEL, one, others, SETTINGS)
+        decide(MODEL, one, others, SETTINGS)
 
 
 def test_a_new_protocol_is_judged_against_productions_weights_under_it(where, publish, promote):
@@ -150,7 +151,7 @@ def test_episodes_of_the_candidate_that_crashed_count_as_lost(measured):
     one, other = measured("one"), measured("two")
     won = one.episodes.index[one.episodes["last_step"].fillna(False)][:30]
     one.episodes.loc[won, "status"] = "error"
-    decision = promotion.decide(MODEL, one, other, SETTINGS)
+    decision = decide(MODEL, one, other, SETTINGS)
     assert states(decision)["success, official starts"] == "failed"
     assert decision["comparisons"][0]["second_only"] == 30
     assert one.episodes.loc[won, "status"].eq("error").all(), "the evidence was changed"
@@ -167,7 +168,7 @@ def test_episodes_of_the_candidate_that_crashed_count_as_lost(measured):
 )
 def test_gates_and_canary_must_be_there_and_green(measured, change, check, says):
     candidate = dataclasses.replace(measured("one"), **change)
-    decision = promotion.decide(MODEL, candidate, None, SETTINGS)
+    decision = decide(MODEL, candidate, None, SETTINGS)
     failed = [one for one in decision["checks"] if one["state"] == "failed"]
     assert [one["check"] for one in failed] == [check]
     assert says in failed[0]["remark"]
@@ -176,7 +177,7 @@ def test_gates_and_canary_must_be_there_and_green(measured, change, check, says)
 def test_a_canary_is_left_out_only_where_the_parameter_says_so(measured):
     lenient = SETTINGS.model_copy(update={"canary": "skipped"})
     candidate = dataclasses.replace(measured("one"), canary=None)
-    assert promotion.decide(MODEL, candidate, None, lenient)["accepted"]
+    assert decide(MODEL, candidate, None, lenient)["accepted"]
 
 
 def test_too_few_pairs_show_nothing_and_refuse(measured):
@@ -184,7 +185,7 @@ def test_too_few_pairs_show_nothing_and_refuse(measured):
         dataclasses.replace(one, episodes=one.episodes.groupby("task").head(2))
         for one in (measured("one"), measured("two"))
     ]
-    decision = promotion.decide(MODEL, *few, SETTINGS)
+    decision = decide(MODEL, *few, SETTINGS)
     assert states(decision)["success, official starts"] == "failed"
 
 
@@ -196,24 +197,24 @@ def test_equal_models_pass_once_there_are_pairs_enough_for_the_margin(pairs, mar
     other = np.roll(won, 1)
     difference, low, high = statistics.paired_difference(won, other)
     row = {"n": pairs, "difference": difference, "low": low, "high": high}
-    state = promotion._compared("success", row, margin)["state"]
+    state = compared("success", row, margin)["state"]
     assert (state == "passed") == (low > -margin)
     one = np.ones(pairs, bool)
     difference, low, high = statistics.paired_difference(one, one)
     row = {"n": pairs, "difference": difference, "low": low, "high": high}
-    assert (promotion._compared("success", row, margin)["state"] == "passed") == accepted
+    assert (compared("success", row, margin)["state"] == "passed") == accepted
 
 
 def test_a_small_loss_that_is_shown_is_refused_within_the_margin():
     row = {"n": 4000, "difference": -0.03, "low": -0.05, "high": -0.01}
-    check = promotion._compared("success", row, 0.1)
+    check = compared("success", row, 0.1)
     assert (check["state"], check["remark"]) == ("failed", "shown to be worse")
 
 
 def test_results_of_other_weights_are_refused(where, publish):
     version = publish("one", policy={"kind": "checkpoint", "fingerprint": "of-another"})
     with pytest.raises(UserError, match="of other weights"):
-        promotion.propose(where, MODEL, version, SETTINGS)
+        proposals.propose(where, MODEL, version, SETTINGS)
 
 
 def test_what_is_production_already_is_told(publish, promote):
@@ -227,10 +228,10 @@ def test_a_person_may_say_no_and_the_faster_of_two_wins(where, publish, promote,
     version = publish("one")
     no = {"approved": False, "who": "ann", "why": "not on a Friday"}
     assert promote(version, approval=no)[1] is None
-    proposals = [promotion.propose(where, MODEL, version, SETTINGS) for _ in range(2)]
+    two = [proposals.propose(where, MODEL, version, SETTINGS) for _ in range(2)]
     yes = {**no, "approved": True}
-    assert promotion.carry_out(where, proposals[0], tmp_path, approval=yes).version == version
+    assert proposals.carry_out(where, two[0], tmp_path, approval=yes).version == version
     with pytest.raises(aliases.MovedError):
-        promotion.carry_out(where, proposals[1], tmp_path)
-    page = max((tmp_path / promotion.DECISIONS / MODEL).glob("*.md")).read_text()
-    assert "Approved by" not in page
+        proposals.carry_out(where, two[1], tmp_path)
+    written = max((tmp_path / proposals.DECISIONS / MODEL).glob("*.md")).read_text()
+    assert "Approved by" not in written

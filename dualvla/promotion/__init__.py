@@ -1,0 +1,1 @@
+"""Whether a candidate may become production: evidence, decision, its page, and carrying it out."""
