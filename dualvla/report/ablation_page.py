@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dualvla.report import ablation, plots, rendering
+from dualvla.report import claims, plots, rendering
 
 Summary = Mapping[str, Any]
 
@@ -41,7 +41,7 @@ def draw(summary: Summary) -> dict[str, str]:
 
 
 def _references(summary: Summary) -> list[str]:
-    return [name for name in ablation.REFERENCES if name in summary["models"]]
+    return [name for name in claims.REFERENCES if name in summary["models"]]
 
 
 def _index(summary: Summary) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from dualvla import files, paths
 from dualvla.errors import UserError
-from dualvla.report import ablation, ablation_page
+from dualvla.report import ablation, ablation_page, claims
 from dualvla.stages import ablation as stage
 
 STARTS = pd.MultiIndex.from_product(
@@ -46,7 +46,7 @@ def test_rates_are_pooled_over_seeds_and_crashes_count_neither_way(summary):
 
 def test_every_model_stands_against_every_reference_in_pairs(summary):
     rows = chosen(summary["comparisons"], budget="short", starts="shifted")
-    assert len(rows) == len(ablation.REFERENCES) * (len(summary["models"]) - 1)
+    assert len(rows) == len(claims.REFERENCES) * (len(summary["models"]) - 1)
     for row in rows:
         assert row["n"] + row["left_out"] == 2 * 40 * 3
         assert row["both"] + row["first_only"] + row["second_only"] + row["neither"] == row["n"]
@@ -66,9 +66,9 @@ def test_noise_names_no_winner():
     rng = np.random.default_rng(3)
     names = ("generalist", "base_ft", "dualvla", "random_mask", "specialist_ft")
     made = outcomes(**{name: (rng.random((50, 3)) < 0.5).astype(float) for name in names})
-    rows = ablation.claims(made, [{"model": "dualvla", "of_generalist": 0.5}])
+    rows = claims.told(made, [{"model": "dualvla", "of_generalist": 0.5}])
     assert {row["claim"] for row in rows} == {
-        *(c for c, _, _ in ablation.CLAIMS),
+        *(c for c, _, _ in claims.CLAIMS),
         "non-inferiority",
     }
     assert not [row["winner"] for row in rows if row["winner"]]
@@ -81,7 +81,7 @@ def test_a_single_lucky_training_run_is_no_difference():
     even = np.zeros((50, 3))
     lucky = even.copy()
     lucky[:, 1] = 1.0
-    row = ablation.compare(outcomes(generalist=even, specialist_ft=lucky))[0]
+    row = claims.compare(outcomes(generalist=even, specialist_ft=lucky))[0]
     assert row["p_holm"] < 1e-10
     assert row["winner"] is None
 
@@ -89,7 +89,7 @@ def test_a_single_lucky_training_run_is_no_difference():
 def test_equal_models_are_as_good_within_the_margin():
     same = (np.random.default_rng(0).random((50, 3)) < 0.7).astype(float)
     made = outcomes(dualvla=same, specialist_ft=same.copy())
-    told = ablation.claims(made, [{"model": "dualvla", "of_generalist": 0.99}])[-1]["text"]
+    told = claims.told(made, [{"model": "dualvla", "of_generalist": 0.99}])[-1]["text"]
     assert "loses less than 5 points" in told
     assert "at least 95 %" in told
 
