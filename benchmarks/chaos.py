@@ -156,7 +156,8 @@ def strike(flow: subprocess.Popen[Any], root: Path, folder: Path, moment: Moment
                 victim = dice.choice(victims)
                 program, *rest = victim.cmdline() or [victim.name()]
                 victim.kill()
-                return " ".join([Path(program).name, *rest]).replace(str(root), ".")
+                told = " ".join([Path(program).name, *rest]).replace(str(root), ".")
+                return told.replace(sys.executable, Path(sys.executable).name)
         time.sleep(POLL)
     return None
 
