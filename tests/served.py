@@ -57,7 +57,10 @@ def answering(answer, greeting=None):
     """The address of a server in a thread that says what `answer(request)` gives: bytes or text."""
     greeting = {"convention": WIDOWX_SIMULATION.to_json()} if greeting is None else greeting
 
+    talking = []
+
     def talk(connection):
+        talking.append(connection)
         connection.send(greeting if isinstance(greeting, bytes | str) else codec.encode(greeting))
         for message in connection:
             said = answer(codec.decode(message))
@@ -73,6 +76,8 @@ def answering(answer, greeting=None):
         finally:
             server.shutdown()
             thread.join()
+            for connection in talking:  # else their threads outlive the tests
+                connection.close()
 
 
 @contextlib.contextmanager
