@@ -421,7 +421,8 @@ def main() -> None:
     wanted = undisturbed(course)
     moments = draw(given.trials, wanted["stages"], given.longest, given.seed)
     found = run(course, moments, given.at_once)
-    about = f"Commit {name[:12]}, profile `{given.profile}`, seed {given.seed}; {hardware()}."
+    how = f"profile `{given.profile}`, seed {given.seed}, trials at once: {given.at_once}"
+    about = f"Commit {name[:12]}, {how}; {hardware()}."
     sys.stdout.write(page(moments, found, wanted, about))
     sys.exit(int(not all(one["holds"] for one in found)))
 

@@ -56,7 +56,6 @@ def random_policy(host="127.0.0.1", port=0, **environment):
 def answering(answer, greeting=None):
     """The address of a server in a thread that says what `answer(request)` gives: bytes or text."""
     greeting = {"convention": WIDOWX_SIMULATION.to_json()} if greeting is None else greeting
-
     talking = []
 
     def talk(connection):

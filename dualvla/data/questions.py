@@ -6,7 +6,7 @@ before the question, so that yes and no are equally likely and neither wording n
 give the answer away. A kind that a scene has no question of returns None.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,11 +186,7 @@ def _knowledge(view: View, rng: np.random.Generator) -> Question | None:
         name: [claim for claim in CLAIMS if _alone(name, claim, members)]
         for name in _moving(rng, [name for name in view.shown if name in members])
     }
-    names = [name for name, claims in options.items() if claims]
-    if not names:
-        return None
-    name = _pick(rng, names)
-    return Question("knowledge", f"which {noun} {_pick(rng, options[name])}?", name)
+    return _which("knowledge", noun, options, rng)
 
 
 def _negation(view: View, rng: np.random.Generator) -> Question | None:
@@ -203,11 +199,18 @@ def _negation(view: View, rng: np.random.Generator) -> Question | None:
         for name in members
         if len(members) > 1 and name in view.shown
     }
-    names = [name for name, found in options.items() if found]
+    return _which("negation", noun, options, rng)
+
+
+def _which(
+    kind: str, noun: str, options: Mapping[str, Sequence[str]], rng: np.random.Generator
+) -> Question | None:
+    """Which one a claim holds of; `options` has the claims that hold of one name alone."""
+    names = [name for name, claims in options.items() if claims]
     if not names:
         return None
     name = _pick(rng, names)
-    return Question("negation", f"which {noun} {_pick(rng, options[name])}?", name)
+    return Question(kind, f"which {noun} {_pick(rng, options[name])}?", name)
 
 
 def _shape(view: View, rng: np.random.Generator) -> Question | None:
