@@ -75,6 +75,7 @@ def batches(model: VlaPolicy, size: int) -> samples.Mixer:
         torch.rand(size, shape.chunk, 7),
         torch.zeros(size, 7),
         [prompt] * size,
+        [prompt] * size,
         [[processor.think_id, *text, processor.eos_id]] * size,
         True,
     )

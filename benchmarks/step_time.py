@@ -68,6 +68,7 @@ def batches(params: Params, model: VlaPolicy) -> Mixer:
         torch.randn(FRAMES, shape.chunk, 7),
         torch.zeros(FRAMES, 7),
         [processor.robot_prompt(COMMANDS[i % 2]) for i in range(FRAMES)],
+        [processor.robot_prompt(COMMANDS[0])] * FRAMES,
         [processor.reasoning(TEXT)] * FRAMES,
         True,
     )

@@ -168,7 +168,7 @@ class Generalist(Optimisation):
 class Mix(Section):
     """Shares of a training batch."""
 
-    multimodal_share: Share = Field(description="share of samples from multimodal data")
+    multimodal_share: float = Field(ge=0, lt=1, description="share of samples, multimodal data")
     rewrite_share: Share = Field(description="share of robot samples with a rewritten command")
     context_share: Share = Field(description="share of robot samples with a created context")
     heldout_share: float = Field(gt=0, lt=1, description="share of episodes held out")

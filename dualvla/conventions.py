@@ -88,7 +88,7 @@ def require_same(producer: Convention, consumer: Convention, *, where: str) -> N
             raise UserError(
                 f"convention {name} differs: {value!r} against {other!r}",
                 where=where,
-                fix="evaluate with the environment the data set was recorded for",
+                fix="use a policy, data and an environment of one convention",
             )
 
 

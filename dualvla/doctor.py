@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dualvla import files, stack, workspace
+from dualvla import files, paths, stack, workspace
 from dualvla.errors import UserError
 from dualvla.store import client
 from dualvla.workspace import Workspace
@@ -57,16 +57,25 @@ def disk(plan: Workspace) -> str:
 
 
 def data(plan: Workspace) -> str:
-    """The imported data set is there, if one is asked for."""
+    """The imported data set is there, if one is asked for, and labelled where that is needed."""
     source = plan.params.demonstrations
-    if source.source == "simulation":
-        return "made in simulation"
+    if source.source != "rlds":
+        return (
+            "made in simulation" if source.source == "simulation" else "shards that were ingested"
+        )
+    from dualvla.labelling import labels
+
     path = plan.root / str(source.rlds_path)
     if not path.is_dir():
         raise UserError("no such data set", where=str(path), fix="mend demonstrations.rlds_path")
     if not any(path.rglob(RLDS_INFO)):
         fix = "demonstrations.rlds_path is the folder that holds it"
         raise UserError(f"no {RLDS_INFO}: not an RLDS data set", where=str(path), fix=fix)
+    marked = labels.read(plan.root / paths.LABELS).episodes
+    if plan.params.prune.scene_layer == "learned" and not marked:
+        what = "prune.scene_layer is learned, and imported episodes have no phases to learn from"
+        fix = "set prune.scene_layer: change_point, at least until `dualvla label` marked some"
+        raise UserError(what, where=str(plan.root / paths.LABELS), fix=fix)
     return str(path)
 
 

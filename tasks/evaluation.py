@@ -71,7 +71,7 @@ def prepare(plan: Workspace, asked: Asked, version: str) -> Found:
     with outages.told(where):
         place = registry.prefix_of(where, asked.model, version)
     every = asked.reason_every if asked.reason == "every_n" else None
-    how = json.dumps([resolved.hash, asked.reason, every])
+    how = json.dumps([resolved.hash, asked.reason, every, evaluator.code()])
     name = f"{chosen.name}-{hashlib.sha256(how.encode()).hexdigest()[:DIGITS]}"
     inner = f"{place.removeprefix(f'{registry.ROOT}/')}/{name}"
     prefix = f"{ROOT}/{inner}"

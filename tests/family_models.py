@@ -221,6 +221,7 @@ def batches(model):
         actions=torch.zeros(2, chunk, 7),
         state=torch.zeros(2, 7),
         prompts=[processor.robot_prompt(c) for c in COMMANDS],
+        plain=[processor.robot_prompt(c) for c in COMMANDS],
         answers=[processor.reasoning("move: down")] * 2,
         labelled=True,
     )

@@ -96,7 +96,8 @@ def _write(
     right[: round(forgotten * QUESTIONS)] = False
     answers = {"id": ids, "question": ids, "wanted": ids, "right": right}
     pd.DataFrame(answers).to_parquet(root / paths.BENCHMARK / MODEL / "answers.parquet")
-    scores = ran.assign(score=0.8 * episodes.loc[ran.index, "last_step"].astype(float))
+    rated = 0.8 * episodes.loc[ran.index, "last_step"].astype(float)
+    scores = ran.assign(score=rated, status="ok")
     place = root / paths.SCORE / MODEL
     scores.to_parquet(place / "scores.parquet", index=False)
     scoring = json.loads((place / "summary.json").read_text())

@@ -18,11 +18,11 @@ from dualvla import config, files
 from dualvla.training import loop, policies, samples, sharding, teachers
 
 STEPS = 6
-BATCH = 7  # does not halve: five robots and two questions
+BATCH = 7  # does not halve: five robots and two questions, or (`few`) four and one
 TEXTS = ["move down", "subtask: grasp the carrot ; move: down", "orange", None]
 
 
-def mixer(model, seed=0):
+def mixer(model, seed=0, batch=BATCH, asked_of=2):
     """Texts of many lengths, so that each process has another number of tokens."""
     processor, draw = model.processor, torch.Generator().manual_seed(seed)
     robots, questions = 9, 4
@@ -31,16 +31,17 @@ def mixer(model, seed=0):
         torch.randn(robots, 4, 7, generator=draw),
         torch.zeros(robots, 7),
         [processor.robot_prompt("put carrot on plate" if i % 2 else "put") for i in range(robots)],
+        [processor.robot_prompt("put carrot on plate")] * robots,
         [processor.reasoning(TEXTS[i % len(TEXTS)]) for i in range(robots)],
         True,
     )
-    asked = samples.QuestionSamples(
+    several = samples.QuestionSamples(
         torch.randn(questions, processor.image_tokens, 96, generator=draw),
         torch.arange(questions).numpy(),
         [processor.question_prompt("what colour is the carrot?")] * questions,
         [processor.answer("orange " * i) for i in range(questions)],
     )
-    return samples.Mixer(processor, BATCH, 2 / BATCH, seed, robot, asked)
+    return samples.Mixer(processor, batch, asked_of / batch, seed, robot, several)
 
 
 def generalist(model):
@@ -59,13 +60,19 @@ def distillation(model):
     return policies.objective(model, 1.0, (settings, teach))
 
 
-OBJECTIVES = {"generalist": generalist, "distillation": distillation}
+# By name the losses, and rows and questions of a batch: of two processes one has no question of 1.
+OBJECTIVES = {
+    "generalist": (generalist, BATCH, 2),
+    "distillation": (distillation, BATCH, 2),
+    "few": (distillation, 5, 1),
+}
 
 
-def fit(objective, folder: Path, stop_at: int | None = None) -> tuple[nn.Module, dict]:
+def fit(name: str, folder: Path, stop_at: int | None = None) -> tuple[nn.Module, dict]:
     """The trained model and its metrics; `stop_at` is a step at which the run breaks off."""
     model = policy(0)
-    train, heldout = mixer(model), mixer(model, seed=1)
+    objective, *shares = OBJECTIVES[name]
+    train, heldout = mixer(model, 0, *shares), mixer(model, 1, *shares)
 
     def batch(step):
         if step == stop_at:
@@ -80,11 +87,11 @@ def fit(objective, folder: Path, stop_at: int | None = None) -> tuple[nn.Module,
 def main(out: Path) -> None:
     """Train every objective, and one that is broken off and goes on."""
     torch.set_num_threads(1)
-    made = {name: fit(make, out / "points" / name) for name, make in OBJECTIVES.items()}
+    made = {name: fit(name, out / "points" / name) for name in OBJECTIVES}
     try:
-        fit(generalist, out / "points/resumed", stop_at=3)
+        fit("generalist", out / "points/resumed", stop_at=3)
     except KeyboardInterrupt:
-        made["resumed"] = fit(generalist, out / "points/resumed")
+        made["resumed"] = fit("generalist", out / "points/resumed")
     for name, (model, metrics) in made.items():
         if not sharding.rank():
             files.write_json(out / f"{name}.json", metrics | {"processes": sharding.world()})

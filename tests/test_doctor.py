@@ -3,6 +3,7 @@
 import pytest
 
 from dualvla import doctor, workspace
+from dualvla.errors import UserError
 
 
 @pytest.fixture
@@ -33,3 +34,19 @@ def test_rendering_is_probed_once_for_the_same_drivers(plan, monkeypatch, port_b
     monkeypatch.setenv("VK_ICD_FILENAMES", "/nonexistent")
     with pytest.raises(pytest.fail.Exception):
         doctor.preflight(plan)
+
+
+def test_shards_that_were_ingested_are_data_enough(bare_project):
+    bare_project.patch(demonstrations={"source": "incoming"})
+    assert doctor.data(workspace.plan(bare_project.root)) == "shards that were ingested"
+
+
+def test_imported_data_without_a_label_cannot_teach_the_scene_layer(bare_project):
+    (bare_project.root / "rlds").mkdir()
+    (bare_project.root / "rlds/dataset_info.json").write_text("{}")
+    rlds = {"source": "rlds", "rlds_path": "rlds"}
+    bare_project.patch(demonstrations=rlds)
+    with pytest.raises(UserError, match=r"no phases to learn from.*change_point"):
+        doctor.data(workspace.plan(bare_project.root))
+    bare_project.patch(demonstrations=rlds, prune={"scene_layer": "change_point"})
+    assert doctor.data(workspace.plan(bare_project.root)).endswith("rlds")

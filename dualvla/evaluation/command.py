@@ -76,26 +76,26 @@ def evaluate(
         reason=reason,  # type: ignore[arg-type]
         reason_every=reason_every,
     )
-    summary = _finished(out, opened.to_json(), resolved.hash, opened.reason)
+    work = evaluator.Work(
+        partial=out.with_name(f".{out.name}.partial"),
+        timing=out.with_name(f"{out.name}.timing.json"),
+        workers=workers,
+        name=name,
+    )
+    summary = _finished(out, work.timing, opened.to_json(), resolved.hash, opened.reason)
     if summary is None:
-        work = evaluator.Work(
-            partial=out.with_name(f".{out.name}.partial"),
-            timing=out.with_name(f"{out.name}.timing.json"),
-            workers=workers,
-            name=name,
-        )
         summary = evaluator.evaluate(opened, resolved, out, work)
     _show(summary, out)
 
 
-def _finished(out: Path, policy: dict[str, Any], protocol: str, reason: str) -> Any:
+def _finished(out: Path, timing: Path, policy: dict[str, Any], protocol: str, reason: str) -> Any:
     """The summary in `out` if it is of the same evaluation; None if there is nothing.
 
     Raises:
         UserError: something else lies there.
     """
     from dualvla import files
-    from dualvla.evaluation.evaluator import SUMMARY
+    from dualvla.evaluation.evaluator import SUMMARY, code
 
     if not out.exists():
         return None
@@ -106,6 +106,8 @@ def _finished(out: Path, policy: dict[str, Any], protocol: str, reason: str) -> 
     same = (found.get("policy"), found.get("protocol", {}).get("hash"), found.get("reason"))
     if same != (policy, protocol, reason):
         raise UserError("it holds another evaluation", where=where, fix=fix)
+    if not timing.is_file() or files.read_json(timing).get("code") != code():
+        raise UserError("it was measured by other code of this package", where=where, fix=fix)
     return found
 
 

@@ -2,11 +2,14 @@
 
 Every episode is kept in a ledger the moment it ends, so a run that was killed goes on with the next
 one. The first two episodes of each task run first and are looked at: a policy that answers nonsense
-or does not move ends there, after a minute and not after an hour. The result's folder appears at
-once, when all is done. It holds no times and no paths, and is the same to the byte whatever the
-number of workers and however often the run was interrupted; times go where the caller says.
+or does not move ends there, after a minute and not after an hour, and begins with them again when
+it is started again. The result's folder appears at once, when all is done. It holds no times and no
+paths, and is the same to the byte whatever the number of workers and however often the run was
+interrupted; times go where the caller says.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
@@ -34,7 +37,7 @@ class Work:
     """How an evaluation is carried out; none of it changes an outcome."""
 
     partial: Path  # folder of what is done so far
-    timing: Path  # file written: decisions, and the wall-clock seconds they took
+    timing: Path  # file written: decisions, the wall-clock seconds they took, and by what code
     workers: int  # simulation processes
     retries: int = 2  # repeats of an episode whose worker crashed
     name: str = "evaluate"  # of the model, in results and on the progress bar
@@ -54,8 +57,8 @@ def evaluate(opened: Opened, resolved: Resolved, out: Path, work: Work) -> dict[
         the content of summary.json.
 
     Raises:
-        UserError: a policy of another convention, a broken policy, or a server that hangs up. What
-            was done until then stays in `work.partial`.
+        UserError: a policy of another convention, a broken policy, a server that hangs up, or
+            another process is at it. What was done until then stays in `work.partial`.
     """
     conventions.require_same(
         opened.policy.convention, resolved.convention, where="policy and protocol"
@@ -66,7 +69,7 @@ def evaluate(opened: Opened, resolved: Resolved, out: Path, work: Work) -> dict[
         "reason": opened.reason,
         "code": code(),
     }
-    with ledger.opened(work.partial / LEDGER) as book:
+    with _alone(work), ledger.opened(work.partial / LEDGER) as book:
         if book.identity() != identity:
             shutil.rmtree(work.partial / VIDEOS, ignore_errors=True)
             book.begin(identity)
@@ -77,7 +80,8 @@ def evaluate(opened: Opened, resolved: Resolved, out: Path, work: Work) -> dict[
         outcome = simpler.tables([book.get(item.key) for item in resolved.planned])
     summary = _summary(opened, resolved, work, outcome)
     decisions = int(outcome.episodes["decisions"].sum())
-    files.write_json(work.timing, {"decisions": decisions, "seconds": outcome.seconds})
+    about = {"decisions": decisions, "seconds": outcome.seconds, "code": identity["code"]}
+    files.write_json(work.timing, about)
     with files.replacing(out) as beside:
         (beside / VIDEOS).mkdir(parents=True)
         for table in (outcome.episodes, outcome.steps):
@@ -125,6 +129,20 @@ def code(package: Path = Path(__file__).parents[1]) -> str:
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def _alone(work: Work) -> Iterator[None]:
+    """One process at a time does an evaluation's work; another is refused."""
+    work.partial.mkdir(parents=True, exist_ok=True)
+    with (work.partial / "lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = "wait for it, or write to another folder"
+            what = "another process runs this evaluation"
+            raise UserError(what, where=str(work.partial), fix=fix) from None
+        yield
+
+
 def _run(opened: Opened, resolved: Resolved, work: Work, book: ledger.Ledger) -> None:
     done = book.keys()
     left = [item for item in resolved.planned if item.key not in done]
@@ -133,6 +151,8 @@ def _run(opened: Opened, resolved: Resolved, work: Work, book: ledger.Ledger) ->
         progress.log(f"{work.name}: {found} of {total} episodes were done before")
     canary = [item for item in resolved.planned if item.job.first]
     waiting = {item.key for item in canary} - done
+    if canary and not waiting:  # killed before they were looked at
+        _require_alive(canary, work, book)
     mode = resolved.protocol.success_mode
     places = simpler.places_of(resolved.planned)
     trajectories = _trajectories(opened, resolved, work, left)
@@ -146,7 +166,7 @@ def _run(opened: Opened, resolved: Resolved, work: Work, book: ledger.Ledger) ->
             if item.key in waiting:
                 waiting.discard(item.key)
                 if not waiting:
-                    _require_alive(simpler.tables([book.get(one.key) for one in canary]), work)
+                    _require_alive(canary, work, book)
 
 
 def _trajectories(
@@ -188,10 +208,13 @@ def _trajectories(
     )
 
 
-def _require_alive(outcome: simpler.Outcome, work: Work) -> None:
-    what = broken(outcome)
+def _require_alive(canary: Sequence[Planned], work: Work, book: ledger.Ledger) -> None:
+    """Raise a `UserError` if a policy does not act; its first episodes are then run again."""
+    what = broken(simpler.tables([book.get(item.key) for item in canary]))
     if what is not None:
-        fix = f"nothing more was run; see {work.partial}, mend the policy"
+        for item in canary:
+            book.forget(item.key)
+        fix = f"mend the policy; nothing more was run, films are in {work.partial / VIDEOS}"
         raise UserError(f"canary: {what}", where=work.name, fix=fix)
 
 

@@ -19,7 +19,7 @@ class Opened:
     policy: Policy
     kind: Literal["expert", "random", "checkpoint", "remote"]
     fingerprint: str  # SHA-256 of a checkpoint; what a server says; else the kind
-    reason: str  # config.Reason; `never` for what has no words
+    reason: str  # config.Reason, with its number: every_4; `never` for what has no words
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for results; the same wherever the checkpoint lies."""
@@ -44,5 +44,6 @@ def checkpoint(
     from dualvla.evaluation.acting import ModelPolicy, Settings  # torch, which others do without
 
     policy = ModelPolicy(path, Settings(actions, reason, reason_every), seed)
-    spoken = reason if policy.model.config.reasons else "never"
+    spoken = f"every_{reason_every}" if reason == "every_n" else reason
+    spoken = spoken if policy.model.config.reasons else "never"
     return Opened(policy, "checkpoint", files.sha256(path), spoken)

@@ -177,13 +177,20 @@ def load(name: str) -> Protocol:
     """A committed protocol by its name, or any YAML file by its path.
 
     Raises:
-        UserError: no such protocol, an unknown key or a bad value.
+        UserError: no such protocol, an unknown key or a bad value, or a file that takes the name of
+            a committed one: its rates would stand in that one's columns.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
         fix = f"one of {', '.join(names())}, or the path of a YAML file"
         raise UserError(f"no such suite: {name}", fix=fix)
-    return parse(config.read_yaml(path), str(path if path.parent != FOLDER else name))
+    if path.parent == FOLDER:
+        return parse(config.read_yaml(path), name)
+    found = parse(config.read_yaml(path), name)
+    if found.name in names() and found != load(found.name):
+        what = f"it is named {found.name}, as a committed protocol that it differs from"
+        raise UserError(what, where=name, fix="give it a name of its own")
+    return found
 
 
 def parse(data: Any, where: str) -> Protocol:

@@ -51,15 +51,21 @@ def rate(successes: int, trials: int) -> dict[str, Any]:
     return {"k": successes, "n": trials, "rate": share, "low": low, "high": high}
 
 
-def mean_interval(values: NDArray[np.floating], confidence: float = 0.95) -> list[float]:
-    """Student's t interval of the mean of scores in [0, 1], cut to it; [0, 1] below two scores."""
+def mean_interval(
+    values: NDArray[np.floating], confidence: float = 0.95, least: float = 0.0
+) -> list[float]:
+    """Student's t interval of the mean of values in [least, 1], cut to it.
+
+    All of [least, 1] below two values. Values that are all the same have no spread to tell from;
+    the interval then reaches as far as Wilson's of as many trials of which none succeeds.
+    """
     count = len(values)
     if count < 2:
-        return [0.0, 1.0]
-    error = float(np.std(values, ddof=1)) / math.sqrt(count)
-    half = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * error
-    centre = float(np.mean(values))
-    return [max(0.0, centre - half), min(1.0, centre + half)]
+        return [least, 1.0]
+    spread, centre = float(np.std(values, ddof=1)), float(np.mean(values))
+    half = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * spread / math.sqrt(count)
+    half = half if np.ptp(values) > 0 else wilson(0, count, confidence)[1]
+    return [max(least, centre - half), min(1.0, centre + half)]
 
 
 def mcnemar(first_only: int, second_only: int) -> float:

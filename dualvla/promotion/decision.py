@@ -8,7 +8,6 @@ night. An episode of the candidate that ended in an error counts as lost here (a
 because whatever breaks on a hard start must not be promoted for it.
 """
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,7 @@ from dualvla.promotion.evidence import Evidence
 from dualvla.store import registry
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
 SCHEMA = 1
 
@@ -99,26 +96,16 @@ def _questions(candidate: "pd.DataFrame", incumbent: "pd.DataFrame") -> Row:
 
 
 def _score(candidate: "pd.DataFrame", incumbent: "pd.DataFrame") -> Row:
-    """Mean difference of the trajectories that both have; crashed ones count in success."""
-    from dualvla.evaluation import simpler
+    """Mean difference of the trajectories rated on both sides; crashed ones count in success."""
+    from dualvla.evaluation import simpler, statistics
 
     columns = [*simpler.KEY, "score"]
-    pairs = candidate[columns].merge(incumbent[columns], on=simpler.KEY, validate="one_to_one")
-    return _mean((pairs["score_x"] - pairs["score_y"]).to_numpy(float))
-
-
-def _mean(values: "NDArray[np.floating]") -> Row:
-    """Mean of differences in [-1, 1] with Student's t interval, 95 %."""
-    import numpy as np
-    from scipy import stats
-
-    count = len(values)
-    if count < 2:
-        return {"n": count, "difference": None, "low": -1.0, "high": 1.0}
-    error = float(np.std(values, ddof=1)) / math.sqrt(count)
-    half = float(stats.t.ppf(0.975, count - 1)) * error
-    mean = float(np.mean(values))
-    return {"n": count, "difference": mean, "low": mean - half, "high": mean + half}
+    one, other = (rows.loc[rows["status"] == "ok", columns] for rows in (candidate, incumbent))
+    pairs = one.merge(other, on=simpler.KEY, validate="one_to_one")
+    differences = (pairs["score_x"] - pairs["score_y"]).to_numpy(float)
+    low, high = statistics.mean_interval(differences, least=-1.0)
+    mean = float(differences.mean()) if len(pairs) else None
+    return {"n": len(pairs), "difference": mean, "low": low, "high": high}
 
 
 def compared(name: str, row: Mapping[str, Any], margin: float) -> Row:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 # What two evaluations must share for their episodes to be pairs; `protocol` has its hash.
 CONDITION = ("assets", "success_mode", "seed", "execute", "protocol")
+# And their scores; of a judge that is a model, all that decides what it answers.
 SCORING = ("judge", "scale", "success_mode")
+JUDGE = ("model", "host", "rubric", "frames", "repeats", "examples", "knowledge")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,4 +83,8 @@ def unlike(one: Evidence, other: Evidence) -> str | None:
         for key in keys:
             if mine.get(key) != theirs.get(key):
                 return f"{stage}: {key} is {mine.get(key)!r}, for production {theirs.get(key)!r}"
+    mine, theirs = (side.scoring.get("llm", {}) for side in (one, other))
+    for key in JUDGE:
+        if mine.get(key) != theirs.get(key):
+            return f"judge: {key} is {mine.get(key)!r}, for production {theirs.get(key)!r}"
     return None

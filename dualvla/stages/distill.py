@@ -31,7 +31,7 @@ def main(params: Params, arm: str, run: str | None = None) -> None:
 
     from dualvla.models import policy
     from dualvla.pruning import prune
-    from dualvla.training import policies, teachers
+    from dualvla.training import policies, sharding, teachers
 
     if arm not in get_args(config.Arm):
         raise UserError(f"no arm {arm}", where="--arm", fix=f"one of {get_args(config.Arm)}")
@@ -41,8 +41,10 @@ def main(params: Params, arm: str, run: str | None = None) -> None:
     start = paths.model(recipe.start, run)
     speaker = reasoning_teacher(params, recipe, run)
     sources = {"action": paths.model("specialist"), "reasoning": speaker}
-    inputs = [*DATA, paths.PRUNED, start, *sources.values()]
-    require_run(arm, inputs)
+    inputs = needs(recipe, start, sources)
+    require_run(arm, inputs, run)
+    if recipe.streams:
+        sharding.require_kept_activations(f"arm {arm}")
     if recipe.action_teacher:
         teachers.require_continuous(settings.targets)
     if recipe.rule != "none":
@@ -113,14 +115,16 @@ def data(
     from dualvla.data import lerobot
     from dualvla.data import mixture as mixtures
     from dualvla.pruning import prune
-    from dualvla.training import policies
+    from dualvla.training import loop, policies
 
-    if not recipe.questions:
-        dataset = lerobot.open_dataset(paths.ANNOTATED)
-        held = mixtures.held_out(len(dataset.episodes), params.mix.heldout_share, params.seed)
-        return policies.plain_data(settings, params.seed, dataset, model, held)
     mixture = pd.read_parquet(paths.MIXTURE / "mixture.parquet")
     robot = mixture[mixture["domain"] == "robot"]
+    if not recipe.questions:
+        dataset = lerobot.open_dataset(paths.ANNOTATED)
+        # Those of the mixture: drawn by a run's own seed they would be what its specialist knows.
+        held = (robot.groupby("episode_index")["split"].first() == "heldout").to_numpy()
+        seed = loop.stage_seed(params.seed, "distill")
+        return policies.plain_data(settings, seed, dataset, model, held)
     if not recipe.text:
         keep = np.zeros(len(robot), bool)
         return policies.mixed_data(params, settings, model, mixture, keep)
@@ -177,13 +181,26 @@ def ask_for(
     return teachers.Pair(found.get("action"), found.get("reasoning")), marks
 
 
-def require_run(arm: str, inputs: Sequence[Path]) -> None:
+def needs(recipe: "Recipe", start: Path, sources: Mapping[str, Path]) -> list[Path]:
+    """Folders that an arm reads, so that whatever changes in them makes it another arm."""
+    wanted = {
+        paths.PRUNED: recipe.text,
+        start: True,
+        sources["action"]: recipe.action_teacher,
+        sources["reasoning"]: recipe.reasoning_teacher,
+    }
+    return [*DATA, *(path for path, read in wanted.items() if read)]
+
+
+def require_run(arm: str, inputs: Sequence[Path], run: str | None) -> None:
     """Raise a `UserError` naming the first input that is missing, and its stage."""
     for path in inputs:
         if not path.is_dir():
             stage = {"mixture": "mix", "pruned": "prune"}.get(path.name, path.name)
+            own = run is not None and run in path.parts
+            target = f"ablation/dvc.yaml:{stage}@{run}" if own else stage
             what = f"arm {arm} needs the stage {stage}, which has not run"
-            raise UserError(what, where=str(path), fix=f"run it: dvc repro {stage}")
+            raise UserError(what, where=str(path), fix=f"run it: dvc repro {target}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Resume points: weights, optimiser state and step, written beside and renamed.
 
 They live outside DVC under `.cache/checkpoints/<stage>/<fingerprint>/`. The fingerprint covers the
-parameters, the inputs' content and the code of the model and of training, so that a changed input
-never resumes a stale run. There is no RNG state to keep: every random draw is a pure function of
-(seed, step).
+parameters, the inputs' content and the code that decides what is learned from them (model,
+training, data, pruning and the stages), so that a change never resumes a stale run. There is no RNG
+state to keep: every random draw is a pure function of (seed, step).
 """
 
 import hashlib
@@ -21,16 +21,16 @@ from dualvla import files, paths
 from dualvla.training import sharding
 
 PACKAGE = Path(__file__).resolve().parent.parent
-CODE = (PACKAGE / "models", PACKAGE / "training")
+CODE = [PACKAGE / name for name in ("models", "training", "data", "pruning", "stages")]
+MODULES = [PACKAGE / f"{name}.py" for name in ("conventions", "poses")]
 
 
 def fingerprint(parameters: Mapping[str, Any], inputs: Sequence[Path]) -> str:
     """Hash of parameters, input files or folders, code and torch's version; 16 hex digits."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     digest.update(torch.__version__.encode())
-    for folder in CODE:
-        for file in sorted(folder.glob("*.py")):
-            digest.update(file.read_bytes())
+    for file in [*(p for folder in CODE for p in sorted(folder.glob("*.py"))), *MODULES]:
+        digest.update(file.read_bytes())
     for path in inputs:
         digest.update(files.sha256(path).encode())
     return digest.hexdigest()[:16]

@@ -95,6 +95,14 @@ class Series:
         """Shards that the run needs."""
         return range(-(-self.count // SHARD))
 
+    def missing(self, shard: int) -> bool:
+        """Whether a shard is not there, or is a stream's end that was shorter than it is now."""
+        if not self.path(shard).exists():
+            return True
+        with _reading(self.path(shard), self.folder.name) as file:
+            held = int(file.get_slice("starts").get_shape()[0]) - 1
+        return held < len(self.stream.members(shard)[0])
+
     def write(self, shard: int, compute: Callable[[np.ndarray, np.ndarray], Answer]) -> int:
         """Compute a shard from samples and epochs, `PART` at a time; its size in bytes."""
         rows, epochs = self.stream.members(shard)
@@ -141,9 +149,10 @@ class Lessons:
 
         def look(kind: str, rows: np.ndarray, epochs: np.ndarray) -> Tensor | None:
             series = self.series.get(f"{batch.split}-{kind}")
-            if series is None or not len(rows):
+            if series is None:
                 return None
-            return series.read(rows, epochs).to(batch.encoded.device)
+            found = series.read(rows, epochs) if len(rows) else series.open(0)[0][:0]
+            return found.to(batch.encoded.device)
 
         hidden = look("hidden", asked, np.zeros_like(asked))
         return Lesson(
@@ -195,7 +204,7 @@ def prepare(
         return Lessons({}, None)
     with _alone():
         _keep([one.folder for one in series.values()])
-        jobs = [(one, n) for one in series.values() for n in one.shards if not one.path(n).exists()]
+        jobs = [(one, n) for one in series.values() for n in one.shards if one.missing(n)]
         sizes: dict[str, int] = {}
         for one, shard in progress.track(jobs, len(jobs), "teachers") if jobs else ():
             size = one.write(shard, ask[one.name])

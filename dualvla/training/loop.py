@@ -9,6 +9,7 @@ single `forward` covers.
 """
 
 import math
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,14 @@ def sample(seed: int, step: int, size: int, total: int) -> np.ndarray:
         here = positions // total == epoch
         out[here] = order[positions[here] % total]
     return out
+
+
+def stage_seed(seed: int, stage: str) -> int:
+    """Seed of a stage's order and noise, 32 bits: else each stage would begin with the same rows.
+
+    Arms share the stage, so that they meet the same samples and find each other's lessons.
+    """
+    return int(np.random.SeedSequence([seed, zlib.crc32(stage.encode())]).generate_state(1)[0])
 
 
 def generator(*key: int) -> torch.Generator:
@@ -125,7 +134,8 @@ def fit(
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    steps, peak = steps or settings.steps, peak or settings.learning_rate
+    steps = settings.steps if steps is None else steps
+    peak = settings.learning_rate if peak is None else peak
     accelerator = Accelerator(
         mixed_precision=precision(),
         cpu=not torch.cuda.is_available(),

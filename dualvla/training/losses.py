@@ -27,7 +27,7 @@ class Batch:
     state: Tensor  # (robots, 7) normalised
     noise: Tensor  # (robots, N, H, 7)
     time: Tensor  # (robots, N) flow time in [0, 0.999]
-    plain: Sequences | None  # (robots, T') prompts without reasoning; None without robot rows
+    plain: Sequences | None  # (robots, T') plain commands, no reasoning; None without robot rows
     remembered: Tensor | None  # (B, V, Dv) pictures that words in force are about
     split: str  # train | heldout: whose samples `index` counts
     index: Tensor  # (B,) place among that split's robot frames or questions

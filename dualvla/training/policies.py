@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dualvla import files, paths, progress
+from dualvla import conventions, files, paths, progress
 from dualvla.config import Distill, Optimisation, Params
 from dualvla.data import conversations, lerobot
 from dualvla.errors import UserError
@@ -54,7 +54,8 @@ def specialist_data(
     params: Params, dataset: lerobot.Dataset, model: VlaPolicy, held: np.ndarray
 ) -> Splits:
     """Robot frames with the plain instruction and no text; `held` marks held-out episodes."""
-    return plain_data(params.specialist, params.seed, dataset, model, held)
+    seed = loop.stage_seed(params.seed, "specialist")
+    return plain_data(params.specialist, seed, dataset, model, held)
 
 
 def plain_data(
@@ -66,8 +67,7 @@ def plain_data(
 ) -> Splits:
     """`specialist_data` with other settings."""
     processor = model.processor
-    commands = list(dataset.episodes["task"])
-    robot = _robot(dataset, model, _plain_prompts(dataset, processor, commands))
+    robot = _robot(dataset, model, _plain_prompts(dataset, processor))
     rows = np.concatenate([np.full(len(dataset.rows(e)), held[e]) for e in range(len(held))])
 
     def mixer(split: str, chosen: "NDArray[np.int64]") -> Mixer:
@@ -77,11 +77,9 @@ def plain_data(
     return Splits(mixer("train", np.flatnonzero(~rows)), mixer("heldout", np.flatnonzero(rows)))
 
 
-def _plain_prompts(
-    dataset: lerobot.Dataset, processor: Processor, commands: Sequence[str]
-) -> list[list[int]]:
-    prompts = [processor.robot_prompt(command) for command in commands]
-    return [prompts[e] for e in range(len(commands)) for _ in dataset.rows(e)]
+def _plain_prompts(dataset: lerobot.Dataset, processor: Processor) -> list[list[int]]:
+    prompts = [processor.robot_prompt(command) for command in dataset.episodes["task"]]
+    return [prompt for e, prompt in enumerate(prompts) for _ in dataset.rows(e)]
 
 
 def _robot(
@@ -90,6 +88,8 @@ def _robot(
     prompts: list[list[int]],
     answers: list[list[int]] | None = None,
 ) -> RobotSamples:
+    where = f"model and {dataset.root}"
+    conventions.require_same(model.config.convention, dataset.convention, where=where)
     statistics, processor = model.config.statistics, model.processor
     with sharding.main_first():
         encoded = encode_images(model.vlm, processor, dataset.images())
@@ -98,6 +98,7 @@ def _robot(
         actions=samples.action_chunks(dataset, statistics, model.config.shape.chunk),
         state=samples.normalised_state(dataset.column(lerobot.STATE), statistics),
         prompts=prompts,
+        plain=_plain_prompts(dataset, processor),
         answers=answers or [processor.reasoning(None)] * len(prompts),
         labelled=answers is not None,
     )
@@ -110,6 +111,7 @@ def _select(robot: RobotSamples, rows: "NDArray[np.int64]") -> RobotSamples:
         robot.actions[rows],
         robot.state[rows],
         [robot.prompts[i] for i in chosen],
+        [robot.plain[i] for i in chosen],
         [robot.answers[i] for i in chosen],
         robot.labelled,
         None if robot.streams is None else robot.streams.select(rows),
@@ -140,6 +142,8 @@ def mixed_data(
     dataset = lerobot.open_dataset(paths.ANNOTATED)
     robot_rows = mixture[mixture["domain"] == "robot"].reset_index(drop=True)
     kept = np.ones(len(robot_rows), bool) if keep is None else keep
+    post = isinstance(settings, Distill)
+    order = loop.stage_seed(params.seed, "distill" if post else "generalist")
     texts = [
         text if stays and isinstance(text, str) and text else None
         for text, stays in zip(robot_rows["reasoning"], kept, strict=True)
@@ -182,7 +186,7 @@ def mixed_data(
             processor,
             settings.batch_size,
             share,
-            params.seed,
+            order,
             _select(robot, chosen),
             part,
             draws=settings.draws if isinstance(settings, Distill) else None,

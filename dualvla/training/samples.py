@@ -36,6 +36,7 @@ class RobotSamples:
     actions: Tensor  # (N, H, 7) normalised targets
     state: Tensor  # (N, 7) normalised
     prompts: Sequence[list[int]]  # tokens up to the decision to think or to act
+    plain: Sequence[list[int]]  # the same with the episode's plain command: an action teacher's
     answers: Sequence[list[int]]  # the decision, and the reasoning text
     labelled: bool  # whether answers carry a loss
     streams: "Streams | None" = None  # of a policy with two streams; answers do not count then
@@ -167,7 +168,7 @@ class Mixer:
             answers += [self.robot.answers[i] for i in robots]
             labelled += [self.robot.labelled] * len(robots)
             act = [self.processor.reasoning(None)] * len(robots)
-            plain = self.processor.pad(prompts, act)
+            plain = self.processor.pad([self.robot.plain[i] for i in robots], act)
         if self.questions is not None and len(questions):
             encoded.append(self.questions.encoded[self.questions.picture[questions]])
             prompts += [self.questions.prompts[i] for i in questions]

@@ -26,8 +26,10 @@ def world() -> int:
 
 
 def rank() -> int:
-    """Number of this process; 0 writes files and shows progress."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+    """Number of this process, as launched; 0 writes files and shows progress."""
+    if distributed.is_initialized():
+        return distributed.get_rank()
+    return int(os.environ.get("RANK", "0"))
 
 
 def device() -> torch.device:
@@ -46,6 +48,14 @@ def main_first() -> contextlib.AbstractContextManager[Any]:
     return PartialState(cpu=device().type == "cpu").main_process_first()
 
 
+def require_kept_activations(what: str) -> None:
+    """Raise a `UserError` under a launch that recomputes activations (accelerate's FSDP)."""
+    if os.environ.get("FSDP_ACTIVATION_CHECKPOINTING", "").lower() in ("1", "true"):
+        fix = "set fsdp_activation_checkpointing: false in the launch configuration"
+        where = "fsdp_activation_checkpointing"
+        raise UserError(f"{what} cannot train with recomputed activations", where=where, fix=fix)
+
+
 def total(count: int, where: torch.device) -> int:
     """Sum of a count over the processes; tensors of the exchange lie on `where`."""
     if world() == 1:
@@ -58,10 +68,11 @@ def total(count: int, where: torch.device) -> int:
 def weighted(mean: Tensor, count: int) -> Tensor:
     """A mean over `count` items here, so scaled that its mean over processes is that of all items.
 
-    Every process must call it, with 0 items too: what it passes then is not looked at.
+    Every process must call it, with 0 items too: what it passes then is not looked at. 0 if there
+    are none at all.
     """
     if world() == 1:
-        return mean
+        return mean if count else mean.new_zeros(())
     everywhere = total(count, mean.device)
     return mean * (count * world() / everywhere) if count else mean.new_zeros(())
 

@@ -1,14 +1,16 @@
 """Dual-teacher distillation: the specialist teaches actions, a reasoning model teaches language.
 
-The domain chooses the teacher. On a robot sample the action teacher sees picture and command alone,
-the student also its reasoning. The paper's KL over discrete action tokens is `token_kl`; a flow
-policy has no such tokens, so that three targets stand in for it, alone or together: `velocity`, the
-squared difference at the same noise and time (a KL between equal Gaussians up to a constant);
-`latent`, the distance of the latent actions in units of the teacher's own spread, without which the
-loss is near zero while the signal is lost; `chunk`, the student's straight-line end point against
-the chunk that the teacher samples from the same noise. On a question the reasoning teacher's answer
-distribution is matched by a temperature-scaled KL. (DualVLA, dual teacher adaptive distillation;
-L = L_VLA + lambda L_KD, lambda = 0.15.)
+The domain chooses the teacher. On a robot sample the action teacher sees the picture and the
+episode's plain command, the only words that it learned to act on; the student sees the sample's own
+command, which may be a rewrite or a context, and its reasoning. Asked by the student's words the
+specialist acts wrongly (docs/decisions/0016), and would teach that. The paper's KL over discrete
+action tokens is `token_kl`; a flow policy has no such tokens, so that three targets stand in for
+it, alone or together: `velocity`, the squared difference at the same noise and time (a KL between
+equal Gaussians up to a constant); `latent`, the distance of the latent actions in units of the
+teacher's own spread, without which the loss is near zero while the signal is lost; `chunk`, the
+student's straight-line end point against the chunk that the teacher samples from the same noise. On
+a question the reasoning teacher's answer distribution is matched by a temperature-scaled KL.
+(DualVLA, dual teacher adaptive distillation; L = L_VLA + lambda L_KD, lambda = 0.15.)
 
 What teachers say is apart from the loss that compares it, because it does not depend on the
 student: `ask` says it on the fly, `training.lessons` looks it up.
@@ -92,7 +94,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the teachers say about a batch; None where a teacher or a target is off."""
+    """What the teachers say about a batch; None where a teacher or a target is off.
+
+    A process whose share of the batch has no row for a teacher has an answer of no rows.
+    """
 
     latents: Tensor | None = None  # (robots, Q, D)
     velocity: Tensor | None = None  # (robots, N, H, 7)
@@ -107,13 +112,21 @@ def ask(pair: Pair, batch: Batch, targets: Targets) -> Lesson:
     if pair.action is not None and batch.robots:
         latents = intent(pair.action, batch)
         moves = act(pair.action, latents, batch, targets)
-    if pair.reasoning is not None and len(batch.encoded) > batch.robots:
-        logits = pair.reasoning.vlm.lm_head(thought(pair.reasoning, batch)[0]).float()
+    elif pair.action is not None:
+        latents = batch.noise.new_zeros(0, *pair.action.queries.shape)
+        chunk = pair.action.config.shape.chunk
+        silent = batch.noise.new_zeros(0, batch.noise.shape[1], chunk, batch.noise.shape[-1])
+        moves = {kind: silent for kind in ("velocity", "chunk") if getattr(targets, kind)}
+    if pair.reasoning is not None:
+        asked = len(batch.encoded) > batch.robots
+        width = pair.reasoning.queries.shape[1]
+        hidden = thought(pair.reasoning, batch)[0] if asked else batch.noise.new_zeros(0, width)
+        logits = pair.reasoning.vlm.lm_head(hidden).float()
     return Lesson(latents if targets.latent else None, logits=logits, **moves)
 
 
 def intent(teacher: VlaPolicy, batch: Batch) -> Tensor:
-    """Latent actions (robots, Q, D) from picture and command, without reasoning."""
+    """Latent actions (robots, Q, D) from picture and plain command, without reasoning."""
     assert batch.plain is not None
     latents: Tensor = teacher(batch.encoded[: batch.robots], batch.plain)[1]
     return latents

@@ -19,6 +19,7 @@ def mixer():
         actions=torch.randn(4, params().model.chunk, 7, generator=draw).clamp(-1, 1),
         state=torch.zeros(4, 7),
         prompts=[PROCESSOR.robot_prompt("put carrot on plate")] * 4,
+        plain=[PROCESSOR.robot_prompt("put carrot on plate")] * 4,
         answers=[PROCESSOR.reasoning(text) for text in TEXTS],
         labelled=True,
     )

@@ -38,6 +38,7 @@ def test_the_bridge_sample_is_imported_gated_pruned_and_trained_on(tmp_path):
         "simulation": {"image_size": 64},
         "base_vlm": SMALL | {"vision_steps": 4},
         "specialist": SMALL,
+        "prune": {"scene_layer": "change_point"},
     }
     merged = config.merge(config.read_yaml(REPOSITORY / "params.yaml"), patch)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(merged))

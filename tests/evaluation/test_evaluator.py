@@ -1,3 +1,4 @@
+import fcntl
 import os
 import py_compile
 import signal
@@ -148,6 +149,16 @@ def _stopping(out):
     evaluator.evaluate(given, resolved(), out, work)
 
 
+def test_a_second_process_at_the_same_evaluation_is_refused(tmp_path):
+    work = evaluator.Work(tmp_path / "partial", tmp_path / "timing.json", 1)
+    work.partial.mkdir()
+    given = opened.Opened(RandomPolicy(), "random", "random", "never")
+    with (work.partial / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process runs this evaluation"):
+            evaluator.evaluate(given, resolved(), tmp_path / "out", work)
+
+
 class Answering(RandomPolicy):
     """Answers one thing, whatever it is asked."""
 
@@ -175,7 +186,33 @@ def test_a_broken_policy_stops_at_the_canary(actions, said, tmp_path):
     with pytest.raises(UserError, match=f"canary: .*{said}"):
         evaluator.evaluate(given, plan, tmp_path / "out", work)
     assert not (tmp_path / "out").exists()
+    assert _done(tmp_path / "partial" / "ledger.sqlite") == 0
+
+
+def test_a_broken_policy_stops_at_the_canary_whenever_it_is_started(tmp_path):
+    given = opened.Opened(Answering(np.zeros((8, 7), np.float32)), "random", "random", "never")
+    work = evaluator.Work(tmp_path / "partial", tmp_path / "timing.json", 1)
+    plan = resolved(episodes=3, tasks=("carrot",), videos=0)
+    for _ in range(2):
+        with pytest.raises(UserError, match="canary"):
+            evaluator.evaluate(given, plan, tmp_path / "out", work)
+
+
+def test_a_canary_that_was_run_but_not_looked_at_is_looked_at(tmp_path):
+    plan = resolved(episodes=3, tasks=("carrot",), videos=0)
+    given = opened.Opened(Answering(np.zeros((8, 7), np.float32)), "random", "random", "never")
+    work = evaluator.Work(tmp_path / "partial", tmp_path / "timing.json", 1)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluator, "_require_alive", die)
+        with pytest.raises(KeyboardInterrupt):
+            evaluator.evaluate(given, plan, tmp_path / "out", work)
     assert _done(tmp_path / "partial" / "ledger.sqlite") == 2
+    with pytest.raises(UserError, match="canary"):
+        evaluator.evaluate(given, plan, tmp_path / "out", work)
 
 
 def test_a_later_bad_answer_is_an_error_of_its_episode_and_no_failure(tmp_path):

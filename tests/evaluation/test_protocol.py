@@ -1,4 +1,5 @@
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,8 +75,6 @@ def test_the_hash_is_a_function_of_what_outcomes_depend_on(seed):
 
 
 def test_the_resolved_file_says_its_hash_and_lists_every_episode():
-    import yaml
-
     resolved = protocol.resolve(changed(), "generated", 0, tasks=["stack"])
     said = yaml.safe_load(resolved.to_yaml())
     assert said["hash"] == resolved.hash
@@ -127,3 +126,13 @@ def test_an_episode_listed_twice_is_refused():
 def test_another_control_rate_than_the_robot_s_is_refused():
     with pytest.raises(UserError, match="control_hz is 3, the robot's is 5"):
         protocol.resolve(changed(control_hz=3), "generated", 0)
+
+
+def test_a_file_that_takes_the_name_of_a_committed_suite_is_refused_unless_it_is_the_same(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(protocol.load("widowx").model_dump(mode="json")))
+    assert protocol.load(str(path)) == protocol.load("widowx")
+    other = protocol.load("widowx").model_dump(mode="json") | {"success_mode": "any_step"}
+    path.write_text(yaml.safe_dump(other))
+    with pytest.raises(UserError, match="named widowx, as a committed protocol that it differs"):
+        protocol.load(str(path))

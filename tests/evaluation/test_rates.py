@@ -190,3 +190,20 @@ def test_five_pairs_can_show_nothing():
     assert statistics.detectable(5, 0.5) is None
     assert statistics.detectable(0, 0.0) is None
     assert statistics.detectable(6, 0.0) == pytest.approx(0.8 ** (1 / 6), abs=1e-5)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=40))
+def test_the_interval_of_a_mean_is_students_and_holds_it(values):
+    found = np.array(values)
+    low, high = statistics.mean_interval(found)
+    assert 0 <= low <= found.mean() + 1e-12
+    assert found.mean() - 1e-12 <= high <= 1
+    if np.ptp(found) > 1e-6:
+        expected = stats.t.interval(0.95, len(found) - 1, found.mean(), stats.sem(found))
+        assert (low, high) == pytest.approx(np.clip(expected, 0, 1), abs=1e-9)
+
+
+@pytest.mark.parametrize(("count", "half"), [(2, 0.66), (5, 0.43), (96, 0.04)])
+def test_few_equal_values_are_no_certainty(count, half):
+    assert statistics.mean_interval(np.zeros(count), least=-1.0)[1] == pytest.approx(half, abs=0.01)
+    assert statistics.mean_interval(np.zeros(1), least=-1.0) == [-1.0, 1.0]

@@ -128,6 +128,25 @@ def test_results_of_other_conditions_are_bad_input(measured, changed, says):
         decide(MODEL, measured("other", **changed), measured("first"), SETTINGS)
 
 
+def test_scores_of_two_judges_are_bad_input(measured):
+    one, other = (
+        dataclasses.replace(found, scoring={**found.scoring, "llm": {"model": name}})
+        for found, name in ((measured("one"), "large"), (measured("two"), "small"))
+    )
+    with pytest.raises(UserError, match="judge: model is 'large', for production 'small'"):
+        decide(MODEL, one, other, SETTINGS)
+
+
+def test_a_trajectory_that_was_not_rated_is_no_pair_and_excuses_nothing(measured):
+    one, other = measured("one"), measured("two")
+    one.scores["score"] = other.scores["score"].to_numpy() - 0.5
+    one.scores.loc[one.scores.index[0], ["score", "status"]] = [None, "error"]
+    decision = decide(MODEL, one, other, SETTINGS)
+    (check,) = [found for found in decision["checks"] if found["check"] == "VLA Score"]
+    assert (check["state"], check["n"]) == ("failed", len(other.scores) - 1)
+    assert check["difference"] == pytest.approx(-0.5)
+
+
 def test_other_starts_or_questions_are_bad_input(measured):
     one, other = measured("one"), measured("two")
     fewer = dataclasses.replace(other, episodes=other.episodes.iloc[1:])

@@ -53,6 +53,7 @@ def test_an_untrained_model_is_evaluated_and_scored(params):
     summary = files.read_json(out / "summary.json")
     assert [row["n"] for row in summary["rates"]] == [1, 1]
     assert summary["assets"] == simulation.assets
+    assert summary["reason"] == f"every_{settings.reason_every}"
     steps = pd.read_parquet(out / "steps.parquet")
     assert len(steps) == 61
     assert steps["wrote"].sum() >= 3

@@ -64,7 +64,7 @@ def test_retention_out_of_bounds_stops_the_stage_and_leaves_nothing(params):
 def test_imported_robot_data_is_pruned_like_simulated_data(params):
     rlds.import_rlds(SAMPLE, paths.ANNOTATED)
     untrained_base(params)
-    prune.main(params)
+    prune.main(change_points(params))
     shares = files.read_json(paths.PRUNED / "retention.json")["retention"]["all"]["shares"]
     assert 0 < shares["keep"] < shares["action"] < 0.6
 
@@ -74,10 +74,15 @@ def learned(params, **update):
     return params.model_copy(update={"prune": params.prune.model_copy(update=update)})
 
 
+def change_points(params):
+    settings = params.prune.model_copy(update={"scene_layer": "change_point"})
+    return params.model_copy(update={"prune": settings})
+
+
 def test_boundaries_of_held_out_episodes_are_scored_where_phases_are_known(params):
     simulated.write(paths.ANNOTATED, size=params.simulation.image_size)
     untrained_base(params)
-    prune.main(params)
+    prune.main(change_points(params))
     events = files.read_json(paths.PRUNED / "events.json")
     assert events["scene_layer"] == "change_point"
     assert set(events["methods"]) == {"fixed_stride", "change_point"}
@@ -206,7 +211,7 @@ def test_labels_of_another_data_set_stop_the_stage(params):
 def test_data_without_phases_is_pruned_without_a_table_of_events(params):
     without_phases(paths.ANNOTATED)
     untrained_base(params)
-    prune.main(params)
+    prune.main(change_points(params))
     assert (paths.PRUNED / "verdicts.parquet").is_file()
     assert not (paths.PRUNED / "events.json").exists()
 

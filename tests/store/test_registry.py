@@ -40,7 +40,7 @@ def test_a_version_holds_weights_results_card_report_and_how_they_came_about(whe
     } <= set(manifest["files"])
     about = manifest["about"]
     assert (about["run"], about["commit"]) == ("retrain/1", "abc1234")
-    assert about["params"]["prune"]["tolerance"] == 2
+    assert about["params"]["prune"]["tolerance"] == 0
     assert about["dvc_lock"] == files.sha256(folder / "dvc.lock")
     assert set(about["data"]) == {"data/demonstrations", "data/pruned"}
     assert about["environment"] == {"python": "3.11.2"}
@@ -109,7 +109,7 @@ def test_what_differs_is_told_by_parameter_data_success_and_file(where, run):
     changed = json.loads(json.dumps(other))
     changed["about"]["params"]["prune"]["tolerance"] = 3
     text = "\n".join(differences.between(one, changed))
-    assert "parameter prune.tolerance: 2 -> 3" in text
+    assert "parameter prune.tolerance: 0 -> 3" in text
     assert "file model/model.safetensors: " in text
     assert "success official all: " in text
     assert "model/environment.json" not in text

@@ -21,6 +21,7 @@ def mixer(text="subtask: grasp the carrot"):
         actions=torch.randn(count, shape.chunk, 7, generator=draw).clamp(-1, 1),
         state=torch.zeros(count, 7),
         prompts=[PROCESSOR.robot_prompt("put carrot on plate")] * count,
+        plain=[PROCESSOR.robot_prompt("put carrot on plate")] * count,
         answers=[PROCESSOR.reasoning(text)] * count,
         labelled=text is not None,
     )

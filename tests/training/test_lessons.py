@@ -41,6 +41,7 @@ def mixer(size=8, draws=2, frames=FRAMES, model=None):
         torch.randn(frames, 4, 7, generator=generator),
         torch.zeros(frames, 7),
         [processor.robot_prompt(words(i, "put carrot on plate")) for i in range(frames)],
+        [processor.robot_prompt("put carrot on plate")] * frames,
         [processor.reasoning(words(i, "move down")) for i in range(frames)],
         True,
     )

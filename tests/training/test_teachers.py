@@ -34,18 +34,42 @@ def test_latents_are_compared_in_units_of_the_teachers_spread():
     assert float(teachers.latent_distance(teacher, teacher)) == 0
 
 
-def test_every_arm_has_a_recipe():
+# rule of the text, action teacher, reasoning teacher, start, text, questions, streams
+ARMS = """
+dualvla               both            yes  yes  generalist  yes  yes  no
+base_ft               none            no   no   generalist  yes  yes  no
+prune_only            both            no   no   generalist  yes  yes  no
+distill_only          none            yes  yes  generalist  yes  yes  no
+random_mask           random          yes  yes  generalist  yes  yes  no
+scene_only            scene_only      yes  yes  generalist  yes  yes  no
+kinematic_only        kinematic_only  yes  yes  generalist  yes  yes  no
+no_action_teacher     both            no   yes  generalist  yes  yes  no
+no_reasoning_teacher  both            yes  no   generalist  yes  yes  no
+specialist_ft         none            no   no   specialist  no   no   no
+qa_only               none            no   no   specialist  no   yes  no
+decoupled             both            yes  yes  specialist  yes  yes  yes
+"""
+
+
+def test_every_arm_keeps_of_the_method_what_it_is_named_for():
     assert set(teachers.RECIPES) == set(get_args(config.Arm))
+    for line in ARMS.split("\n")[1:-1]:
+        arm, rule, act, reason, start, *rest = line.split()
+        found, wanted = teachers.RECIPES[arm], [word == "yes" for word in (act, reason, *rest)]
+        assert (found.rule, found.start) == (rule, start), arm
+        parts = [found.action_teacher, found.reasoning_teacher]
+        assert [*parts, found.text, found.questions, found.streams] == wanted, arm
 
 
 def batch(model, robots=2, questions=2):
     processor = model.processor
-    prompts = [processor.robot_prompt("put carrot on plate")] * robots
+    plain = [processor.robot_prompt("put carrot on plate")] * robots
     robot = samples.RobotSamples(
         torch.randn(robots, processor.image_tokens, 96),
         torch.randn(robots, 4, 7),
         torch.zeros(robots, 7),
-        prompts,
+        [processor.robot_prompt("orange carrot on plate")] * robots,
+        plain,
         [processor.reasoning("move down")] * robots,
         True,
     )
@@ -111,8 +135,24 @@ def test_a_domain_is_taught_by_its_own_teacher_alone(domain):
     student = policy(0)
     made = batch(student, robots=2, questions=0) if domain == "robot" else batch(student, 0, 2)
     lesson = teachers.ask(teachers.Pair(policy(1), policy(2)), made, ALL)
-    assert (lesson.velocity is not None) == (lesson.latents is not None) == (domain == "robot")
-    assert (lesson.logits is not None) == (domain == "questions")
+    assert len(lesson.velocity) == len(lesson.latents) == len(lesson.chunk) == made.robots
+    assert bool(len(lesson.logits)) == (domain == "questions")
+    parts = teachers.distillation(losses.run(student, made), made, lesson, SETTINGS)
+    assert bool(parts["kd_velocity"]) == (domain == "robot")
+    assert bool(parts["kd_language"]) == (domain == "questions")
+
+
+def test_the_action_teacher_reads_the_plain_command_whatever_the_student_is_told():
+    teacher = policy(1)
+    made = batch(teacher)
+    plain = teacher.processor.pad(
+        [teacher.processor.robot_prompt("put carrot on plate")] * 2,
+        [teacher.processor.reasoning(None)] * 2,
+    )
+    assert torch.equal(made.plain.input_ids, plain.input_ids)
+    assert not torch.equal(
+        made.sequences.input_ids[:2, : plain.input_ids.shape[1]], plain.input_ids
+    )
 
 
 def test_the_end_point_of_a_true_velocity_is_the_chunk():
