@@ -160,7 +160,9 @@ def worker(
 
 @app.command()
 def secrets(
-    folder: Annotated[Path, typer.Argument(help="new folder for the files")] = Path("infra/env"),
+    folder: Annotated[
+        Path | None, typer.Argument(help="new folder for the files; default: infra/env")
+    ] = None,
 ) -> None:
     """Write random secrets for infra/compose.yaml into files that only you can read.
 
@@ -169,6 +171,7 @@ def secrets(
     from dualvla import deployment, workspace
 
     plan = workspace.plan(workspace.find_root())
+    folder = folder or plan.root / "infra/env"
     for path in deployment.write_secrets(folder, plan.params.store.bucket):
         typer.echo(str(path))
 
@@ -185,10 +188,11 @@ def repro(context: typer.Context, profile: Profile = None) -> None:
     from dualvla.store import client
 
     plan = workspace.plan(workspace.find_root(), profile)
-    workspace.write(
-        plan, client.remote_config(client.place(plan.params.store, plan.root), plan.root)
-    )
-    raise typer.Exit(_child(plan, [sys.executable, "-m", "dvc", "repro", *context.args]))
+    where = client.place(plan.params.store, plan.root)
+    with workspace.exclusive(plan.folder):
+        workspace.write(plan, client.remote_config(where, plan.root))
+        code = _child(plan, [sys.executable, "-m", "dvc", "repro", *context.args])
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -335,7 +339,9 @@ def main(command: Callable[[], Any] = app) -> NoReturn:
     try:
         command()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        from dualvla import redaction
+
+        typer.echo(redaction.redact(f"error: {error}"), err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         from dualvla.stages.runner import DISK_FULL

@@ -433,7 +433,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         )
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = " ".join(str(error).split())
         raise UserError(f"not valid YAML: {line}", where=str(path), fix="mend it") from error
     if not isinstance(data, dict):

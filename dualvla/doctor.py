@@ -45,7 +45,7 @@ def python(plan: Workspace) -> str:
     """Python's version is one that the dependencies were tried with."""
     version = ".".join(map(str, sys.version_info[:3]))
     if not (3, 11) <= sys.version_info[:2] <= (3, 12):
-        fix = "rm -rf .venv, then `make PYTHON=python3.11`"
+        fix = "rm -rf .venv, then `make setup PYTHON=python3.11`"
         raise UserError(f"Python {version}", where=sys.executable, fix=fix)
     return f"{version} at {sys.executable}"
 

@@ -19,7 +19,7 @@ from prefect.input import RunInput
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from dualvla import workspace
+from dualvla import redaction, workspace
 from dualvla.errors import UserError
 from dualvla.promotion import page, proposals
 from dualvla.store import aliases, client, registry
@@ -64,9 +64,9 @@ def promote(
         approval = _ask(proposal.decision) if asked else None
         moved = proposals.carry_out(where, proposal, plan.root, approval=approval)
     except aliases.MovedError as error:
-        return Failed(message=str(error))
+        return Failed(message=redaction.redact(str(error)))
     except UserError as error:
-        return Failed(name="BadInput", message=str(error))
+        return Failed(name="BadInput", message=redaction.redact(str(error)))
     candidate = f"{model} {proposal.decision['candidate']}"
     if moved is None:
         said = "a person said no" if asked else "it is not shown to be as good"
@@ -94,9 +94,9 @@ def rollback(
         target = registry.resolve(where, model, to) if to else None
         now = aliases.rollback(where, model, to=target, why=why)
     except aliases.MovedError as error:
-        return Failed(message=str(error))
+        return Failed(message=redaction.redact(str(error)))
     except UserError as error:
-        return Failed(name="BadInput", message=str(error))
+        return Failed(name="BadInput", message=redaction.redact(str(error)))
     return Completed(message=f"production of {model} is {now.version} again")
 
 

@@ -5,6 +5,7 @@ so there are as many threads as stages, and cores bound what runs side by side.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -54,10 +55,12 @@ def bring_up_to_date(
     logger = get_run_logger()
     try:
         plan = workspace.plan(Path(root), profile)
-        if not checked:
-            doctor.preflight(plan, waits=when_busy == "wait")
-        opened = run.opened(plan, flow_run.id, logger.info, pipeline, when_busy)
-        with opened as night, watchdog.watching(night.session):
+        with contextlib.ExitStack() as during:
+            during.enter_context(run.living(plan.folder, flow_run.id))
+            if not checked:
+                doctor.preflight(plan, waits=when_busy == "wait")
+            night = during.enter_context(run.opened(plan, logger.info, pipeline, when_busy))
+            during.enter_context(watchdog.watching(night.session))
             futures: dict[str, PrefectFuture[State]] = {}
             for stage, upstreams in night.graph.items():
                 before = [futures[name] for name in upstreams]
@@ -101,6 +104,8 @@ def enter(chosen: Flow[Any, Any], about: str | None) -> None:
     parser.add_argument("--cron", help="do not run now, but serve a deployment with this schedule")
     parser.add_argument("--checked", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.cron and chosen.name != run.RETRAIN.name:
+        parser.error("--cron is of flows.retrain; prefect.yaml schedules the others")
     if not given.checked:
         # The command line checks the machine and starts the servers, then comes back here.
         busy = ["--when-busy", given.when_busy]

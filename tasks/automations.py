@@ -30,7 +30,7 @@ BLOCK = "dualvla-failures"
 ZOMBIE_AFTER = timedelta(minutes=10)
 # Events are called by the names of states, of which the flows have their own.
 FAILURES = ("Failed", "Crashed", "TimedOut", *EXIT_CODES)
-ENDINGS = ("Completed", "Cancelled", "Cached", *FAILURES)
+ENDINGS = ("Completed", "Cancelled", "Cached", "Refused", *FAILURES)
 RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 MESSAGE = {
     "text": "{{ flow.name }} {{ flow_run.name }}: {{ flow_run.state.name }}",

@@ -97,7 +97,8 @@ def simulate(plan: Workspace, asked: Asked, found: Found, workers: int) -> tuple
         said = line.removeprefix("error: ") or said
         logger.info(line)
 
-    session = Session(plan.root, workspace.environment(plan), os.cpu_count() or 1)
+    # Its own mark: it holds no lock of the tree, whose next run would take it for an orphan.
+    session = Session(plan.root, workspace.environment(plan), os.cpu_count() or 1, found.out)
     command = [sys.executable, "-m", "dualvla.cli", "evaluate", *_options(asked, found, model)]
     try:
         return session.run([*command, "--workers", str(workers)], take), said

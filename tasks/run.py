@@ -37,6 +37,7 @@ from tasks.session import Session, end_orphans
 # Stages that simulate, without their `@item`.
 SIMULATING = {"demonstrations", "multimodal", "evaluate", "evaluate_specialist"}
 LIVING = Path(".dualvla/runs")  # a file for each flow run of a folder, locked while it lives
+OWN = (":!dvc.lock", ":!ablation/dvc.lock", ":!incoming/manifest.json")  # files a run writes
 REPORT_EVERY = 30.0  # seconds between two lines about progress
 EXIT_CODES = {"BadInput": 2, "DataQualityFailed": 3}  # as in dualvla.errors
 
@@ -85,7 +86,6 @@ class Run:
 @contextlib.contextmanager
 def opened(
     plan: Workspace,
-    own: UUID | str | None,
     show: Callable[[str], None],
     pipeline: Pipeline,
     when_busy: WhenBusy = "refuse",
@@ -94,7 +94,6 @@ def opened(
 
     Args:
         plan: where it runs; written here.
-        own: id of the flow run.
         show: takes a line.
         pipeline: what runs.
         when_busy: wait while another run holds the folder, or refuse.
@@ -105,7 +104,7 @@ def opened(
     where = client.place(plan.params.store, plan.root)
     client.check(where, create=where.local)
     wait = show if when_busy == "wait" else None
-    with _living(plan.folder, own), workspace.exclusive(plan.folder, wait):
+    with workspace.exclusive(plan.folder, wait):
         if orphans := end_orphans(plan.folder):
             show(f"ended {orphans} processes that a killed run left behind")
         if zombies := close_zombies(plan):
@@ -141,12 +140,13 @@ def cost(stage: str, params: Params) -> int:
 
 
 def ending(states: Mapping[str, State]) -> State:
-    """State of the whole run from those of its stages: the first failure names it."""
-    failed = {stage: state for stage, state in states.items() if state.is_failed()}
-    if not failed and all(state.is_completed() for state in states.values()):
+    """State of the whole run from those of its stages: the first that went wrong names it."""
+    left = {stage: state for stage, state in states.items() if not state.is_completed()}
+    if not left:
         cached = sum(state.name == "Cached" for state in states.values())
         return Completed(message=f"{len(states) - cached} stages ran, {cached} were cached")
-    first = next(iter(failed or states))
+    failed = [stage for stage, state in left.items() if state.is_failed() or state.is_crashed()]
+    first = next(iter(failed or left))
     return Failed(name=states[first].name or "Failed", message=f"{first}: {states[first].message}")
 
 
@@ -156,7 +156,10 @@ def exit_code(state: State) -> int:
 
 
 def commit(root: Path) -> str:
-    """Short hash of the tree's commit, `-dirty` if files differ, `nogit` without git."""
+    """Short hash of the tree's commit, `-dirty` if files differ, `nogit` without git.
+
+    What a run itself writes into the tree does not count: it is published with the run.
+    """
     git = ["git", "-C", str(root)]
     head = subprocess.run(
         [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
@@ -164,7 +167,10 @@ def commit(root: Path) -> str:
     if head.returncode:
         return "nogit"
     changes = subprocess.run(
-        [*git, "status", "--porcelain"], capture_output=True, text=True, check=False
+        [*git, "status", "--porcelain", "--", ".", *OWN],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return head.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")
 
@@ -190,7 +196,7 @@ def close_zombies(plan: Workspace) -> int:
 
     Those that wait for the folder, and the one that calls it, hold their files.
     """
-    alive = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    alive = FlowRunFilterStateType(any_=[StateType.RUNNING])
     here = FlowRunFilter(
         state=FlowRunFilterState(type=alive), tags=FlowRunFilterTags(all_=[place_tag(plan)])
     )
@@ -203,7 +209,8 @@ def close_zombies(plan: Workspace) -> int:
 
 
 @contextlib.contextmanager
-def _living(folder: Path, own: UUID | str | None) -> Iterator[None]:
+def living(folder: Path, own: UUID | str | None) -> Iterator[None]:
+    """Show the folder's other runs that this one lives; first of all, or they close it."""
     path = folder / LIVING / str(own)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as stream:

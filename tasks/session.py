@@ -30,11 +30,20 @@ class StoppedError(Exception):
 class Session:
     """The processes of one run in one folder."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], cores: int) -> None:
-        """Args: where stages run, their variables, and how many cores they share."""
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        cores: int,
+        owner: Path | None = None,
+    ) -> None:
+        """Args: where stages run, their variables, how many cores they share, and whose they are.
+
+        `owner` is the folder whose next run ends what is left of them; None: `folder`.
+        """
         self.folder = folder.resolve()
         self.cores = cores
-        self._environment = {**environment, OWNER: str(self.folder)}
+        self._environment = {**environment, OWNER: str((owner or folder).resolve())}
         self._free = cores
         self._changed = threading.Condition()
         self._children: set[int] = set()
@@ -59,7 +68,8 @@ class Session:
         """Run a command in the folder, show each line as it comes, return the exit code.
 
         The command's whole process group is dead when this returns or raises, and soon after this
-        process has died. A command that a signal ended has 128 and the signal's number as its code.
+        process or the group's leader has died. A command that a signal ended has 128 and the
+        signal's number as its code.
         """
         with self._changed:
             self._require_running()
@@ -77,6 +87,8 @@ class Session:
             self._children.add(child.pid)
         assert child.stdin is not None
         assert child.stdout is not None
+        # Whoever is left of a group without a leader holds the pipe open that is read below.
+        threading.Thread(target=_bury, args=(child,), daemon=True).start()
         try:
             for line in child.stdout:
                 show(line.rstrip())
@@ -126,6 +138,11 @@ def end_orphans(folder: Path) -> int:
             process.kill()
     psutil.wait_procs(orphans, timeout=GRACE)
     return len(orphans)
+
+
+def _bury(leader: subprocess.Popen[str]) -> None:
+    leader.wait()
+    _kill([leader.pid])
 
 
 def _kill(groups: list[int]) -> None:

@@ -34,6 +34,7 @@ def planted(monkeypatch):
         ),
         ("PREFECT_API_DATABASE_CONNECTION_URL", f"postgresql://me:{SECRET}@host/db", SECRET),
         ("OPENAI_API_KEY", SECRET, SECRET),
+        ("DUALVLA_JUDGE_KEY", SECRET, SECRET),
     ],
 )
 def test_a_secret_is_known_by_its_variable(name, value, secret):

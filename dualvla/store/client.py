@@ -116,13 +116,27 @@ def check(where: Place, *, create: bool = False) -> None:
         code = str(error.response.get("Error", {}).get("Code", ""))
         if code not in MISSING or not create:
             raise _refused(code, where) from error
-        client.create_bucket(Bucket=where.bucket)
+        _create(where, client)
     except (BotoCoreError, ValueError) as error:
         fix = "`dualvla up` for the local stack, or mend store.endpoint"
         raise UserError("S3 does not answer", where=where.url, fix=fix) from error
     for name, wanted, is_on, turn_on in PROTECTIONS:
         if wanted(where):
             _protect(where, connect(where), name, is_on, turn_on if create else None)
+
+
+def _create(where: Place, client: Any) -> None:
+    from botocore.exceptions import ClientError
+
+    # S3's first region must not be named, every other one must.
+    home = {"LocationConstraint": where.region} if where.region != "us-east-1" else None
+    try:
+        more = {} if home is None else {"CreateBucketConfiguration": home}
+        client.create_bucket(Bucket=where.bucket, **more)
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if code != "BucketAlreadyOwnedByYou":  # by a process that was faster
+            raise _refused(code, where) from error
 
 
 def _protect(

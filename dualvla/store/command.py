@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from dualvla.errors import QualityError
+from dualvla.errors import QualityError, UserError
 
 if TYPE_CHECKING:
     from dualvla.store.client import Place
@@ -150,6 +150,8 @@ def promote(
 
     Only look: dualvla models promote dualvla candidate --check
     """
+    if ask and check:
+        raise UserError("--check moves nothing, --ask would", fix="give one of the two")
     if ask:
         _flow("promote", profile, "--model", model, "--version", version, "--approve")
     from dualvla.promotion import page, proposals

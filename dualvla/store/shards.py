@@ -25,7 +25,7 @@ from typing import Any
 from dualvla import files
 from dualvla.config import Params
 from dualvla.errors import UserError
-from dualvla.store import client, transfers, versions
+from dualvla.store import client, outages, transfers, versions
 from dualvla.store.client import Place
 from dualvla.store.keys import CREDENTIALS
 
@@ -35,6 +35,7 @@ INDEX = "incoming/index.json"
 QUARANTINE = "quarantine"
 LAST = "meta/info.json"  # of a shard; without it, it is not whole yet
 SCHEMA = 1
+LONGEST = 255  # bytes of a part of a file's name
 DIGITS = 12  # of a sum, in the names of quarantined shards
 TRIES = 64  # of writing the index against other watchers
 CACHE = Path("incoming")  # in the cache that workspaces share
@@ -85,12 +86,16 @@ def bring(where: Place, offer: Offer, folder: Path) -> None:
     """Download an offered shard into a new folder.
 
     Raises:
-        UserError: a name that would leave the folder, or names that clash; the shard's fault.
+        UserError: a name that would leave the folder, that no file can have, or that clashes with
+            another; the shard's fault.
     """
     s3 = client.connect(where)
     for name in offer.names:
-        if name != PurePosixPath(name).as_posix() or ".." in PurePosixPath(name).parts:
+        place = PurePosixPath(name)
+        if name != place.as_posix() or place.is_absolute() or ".." in place.parts:
             raise UserError(f"a file's name leaves the folder: {name!r}", where=offer.key)
+        if "\0" in name or any(len(part.encode()) > LONGEST for part in place.parts):
+            raise UserError(f"no file can have the name {name[:80]!r}", where=offer.key)
         try:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with (folder / name).open("wb") as stream:
@@ -175,8 +180,9 @@ def fetch(params: Params, sums: Sequence[str]) -> list[Path]:
     if missing:
         where = client.place(params.store, _root())
         client.check(where)
-        for sha256 in missing:
-            versions.pull(where, f"{INGESTED}/{sha256}", cache / sha256)
+        with outages.told(where):
+            for sha256 in missing:
+                versions.pull(where, f"{INGESTED}/{sha256}", cache / sha256)
     for sha256 in sums:
         if files.sha256(cache / sha256 / CONTENT) != sha256:
             shutil.rmtree(cache / sha256)

@@ -193,8 +193,8 @@ def _multipart(s3: Any, where: Place, key: str, path: Path, sha256: str) -> int:
         if error.response["Error"]["Code"] != "NoSuchUpload":
             raise
     if not is_there(s3, where, key, sha256, size):
-        # The upload that was gone on with was begun for another file with the same first parts.
-        s3.delete_object(Bucket=where.bucket, Key=key)
+        # The upload that was gone on with was begun for another file with the same first parts. It
+        # is complete now, so that this one begins anew and takes the object's place.
         return _multipart(s3, where, key, path, sha256)
     return sum(mine[number]["bytes"] for number in mine if number not in there)
 

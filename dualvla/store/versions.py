@@ -84,9 +84,12 @@ def publish(where: Place, prefix: str, contents: Mapping[str, Path], about: Any)
         objects = dict(zip(sorted(chosen), pool.map(send, sorted(chosen)), strict=True))
     manifest = {"schema": SCHEMA, "version": prefix, "about": about, "files": objects}
     verify(where, prefix, manifest)
-    # Where another process published the same content first, its manifest says the same.
-    put_json(s3, where, f"{prefix}/{MANIFEST}", manifest, IfNoneMatch="*")
-    return published(prefix, manifest, new=True)
+    if put_json(s3, where, f"{prefix}/{MANIFEST}", manifest, IfNoneMatch="*"):
+        return published(prefix, manifest, new=True)
+    # Another process was first. Files with times in them may have been written over: then say so.
+    first = require(where, prefix)
+    verify(where, prefix, first)
+    return published(prefix, first)
 
 
 def read_manifest(where: Place, prefix: str) -> Mapping[str, Any] | None:

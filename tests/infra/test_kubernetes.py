@@ -111,6 +111,14 @@ def test_secrets_are_referred_to_and_never_written():
     assert of["gpu-worker"] == []
 
 
+def test_each_identity_of_the_bucket_is_a_service_account_of_its_own():
+    accounts = {name: pod.get("serviceAccountName") for name, pod in pods().items()}
+    assert accounts["worker"] == accounts["gpu job"] == "trainer"
+    assert accounts["promoter"] == "promoter"
+    made = set(named("ServiceAccount"))
+    assert {name for name in accounts.values() if name} <= made
+
+
 def test_workers_take_the_pools_that_exist():
     for name, pool in POOLED.items():
         args = named("Deployment")[name]["spec"]["template"]["spec"]["containers"][0]["args"]

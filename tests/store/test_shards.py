@@ -169,9 +169,12 @@ def test_odd_names_and_half_uploads_hurt_nobody(s3_root, tmp_path):
     offered, strays = shards.offers(where)
     assert [offer.key.rpartition("/")[2] for offer in offered] == ["clash", "list"]
     assert strays == len([path for path in half.rglob("*") if path.is_file()]) - 1
-    escape = shards.Offer(f"{shards.OFFERED}/clash", ("../../x",), 1, "0" * 64)
-    with pytest.raises(UserError, match="leaves the folder"):
-        shards.bring(where, escape, tmp_path / "brought")
+    names = {"../../x": "leaves", str(tmp_path / "x"): "leaves", "a/" + 256 * "y": "no file can"}
+    for name, says in (names | {"z\0": "no file can"}).items():
+        odd = shards.Offer(f"{shards.OFFERED}/clash", (name,), 1, "0" * 64)
+        with pytest.raises(UserError, match=says):
+            shards.bring(where, odd, tmp_path / "brought")
+    assert not (tmp_path / "x").exists()
     found = ingest_all(where, tmp_path / "cache", params(where.bucket))
     assert [one.verdict for one in found] == ["quarantined", "quarantined"]
     assert all(str(tmp_path) not in one.remark for one in found)

@@ -161,3 +161,27 @@ def test_wrong_secrets_are_refused(where):
 
 def test_secrets_never_show(where):
     assert where.keys.secret not in f"{where} {where.keys!r} {where.keys}"
+
+
+def test_a_version_that_another_process_published_meanwhile_is_compared_with_ours(
+    where, contents, monkeypatch
+):
+    put = versions.put_json
+
+    def late(s3, place, key, data, **condition):
+        """Another process's manifest is there first."""
+        theirs = data | {"about": {"who": "the first"}}
+        if spoilt:
+            entry = theirs["files"]["report.md"] | {"sha256": "0" * 64}
+            theirs["files"] = theirs["files"] | {"report.md": entry}
+        put(s3, place, key, theirs)
+        return put(s3, place, key, data, **condition)
+
+    monkeypatch.setattr(versions, "put_json", late)
+    spoilt = False
+    done = versions.publish(where, "retrain/1", contents, {"who": "the second"})
+    assert not done.new
+    assert versions.read_manifest(where, "retrain/1")["about"] == {"who": "the first"}
+    spoilt = True
+    with pytest.raises(UserError, match="differs from what was published"):
+        versions.publish(where, "retrain/2", contents, {})

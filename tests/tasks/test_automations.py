@@ -1,8 +1,10 @@
 """Pools, limits and automations on a real server: set up twice is set up once, and they act."""
 
+import re
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import prefect_calls
 import pytest
@@ -17,6 +19,7 @@ from tasks import automations
 from tasks.run import EXIT_CODES
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -52,9 +55,12 @@ def test_twice_is_once_and_a_change_is_taken_over(api, prefect_api):
     assert hook not in str(prefect_api("/block_documents/filter", {}))
 
 
-def test_every_ending_of_a_flow_is_known():
-    failures = automations.notification.__globals__["FAILURES"]
-    assert set(EXIT_CODES) <= set(failures)
+def test_every_name_that_a_flow_gives_its_ending_is_known():
+    code = "".join(path.read_text() for path in (ROOT / "flows").glob("*.py"))
+    named = set(re.findall(r"(?:Completed|Failed|Crashed)\(\s*name=\"(\w+)\"", code))
+    assert {"BadInput", "Cached", "Refused"} <= named
+    assert {*named, *EXIT_CODES} <= set(automations.ENDINGS)
+    assert set(EXIT_CODES) <= set(automations.FAILURES)
 
 
 def test_a_run_that_stopped_answering_is_closed(api, prefect_api):

@@ -1,7 +1,7 @@
 """What the lines of `dvc repro` say about a stage."""
 
 import pytest
-from prefect.states import Completed, Failed
+from prefect.states import Completed, Crashed, Failed, Pending
 
 from tasks.run import ending, exit_code
 from tasks.stage import Outcome, WorthRepeatingError, _final
@@ -55,3 +55,8 @@ def test_the_first_failure_names_the_run():
     states = {"a": Completed(), "b": Failed(name="BadInput", message="no"), "c": Failed()}
     assert (ending(states).name, ending(states).message) == ("BadInput", "b: no")
     assert exit_code(ending({"a": Completed()})) == 0
+
+
+def test_a_crash_names_the_run_where_nothing_failed():
+    states = {"a": Completed(), "b": Crashed(message="gone"), "c": Pending(name="NotReady")}
+    assert (ending(states).name, ending(states).message) == ("Crashed", "b: gone")

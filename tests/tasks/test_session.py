@@ -137,3 +137,27 @@ def test_orphans_of_a_killed_run_are_found_by_their_mark(tmp_path):
     assert end_orphans(tmp_path) == 1
     assert orphan.poll() is not None
     assert end_orphans(tmp_path) == 0
+
+
+def test_the_command_of_a_killed_supervisor_ends_at_once(session, tmp_path):
+    def kill(line):
+        os.kill(os.getpgid(int(line)), signal.SIGKILL)  # the leader alone
+
+    begin = time.monotonic()
+    code = session.run([sys.executable, "-c", f"import os; print(os.getppid());{FAMILY}"], kill)
+    assert time.monotonic() - begin < 60
+    assert code == -signal.SIGKILL
+    assert none_left(tmp_path)
+
+
+def test_processes_of_another_owner_are_left_alone(tmp_path):
+    other = Session(tmp_path, os.environ, 1, owner=tmp_path / "evaluation")
+    ended = []
+
+    def look(_line):
+        ended.append(end_orphans(tmp_path))
+        other.stop()
+
+    with contextlib.suppress(StoppedError):
+        other.run([sys.executable, "-c", FAMILY], look)
+    assert ended == [0]
