@@ -23,6 +23,7 @@ POOLS = {  # work pools, each with what it is for
     "promotion": "promotion and rollback: its workers may move production",
 }
 PROMOTERS = {"promotion"}
+TRAINING = [pool for pool in POOLS if pool not in PROMOTERS]
 ROOT, POOL = "DUALVLA_ROOT", "DUALVLA_POOL"  # read by prefect.yaml
 WEBHOOK = "DUALVLA_WEBHOOK_URL"
 DEPLOYMENTS = "prefect.yaml"
@@ -86,7 +87,7 @@ def write_secrets(folder: Path, bucket: str) -> list[Path]:
             "PREFECT_SERVER_API_AUTH_STRING": login,
             **client_,
         },
-        "s3.env": pairs[keys.OWNER].environment(),
+        "s3.env": {**pairs[keys.OWNER].environment(), **keys.signing()},
         "setup.env": {**client_, **pairs[keys.OWNER].environment()},
         "trainer.env": {**client_, **pairs["trainer"].environment()},
         "promoter.env": {**client_, **pairs["promoter"].environment()},
@@ -118,6 +119,8 @@ def deploy(root: Path, pool: str, slots: int, *, bucket: bool) -> int:
         slots: how many runs may hold the GPUs at a time.
         bucket: make the bucket too, with its versioning and encryption; the keys must allow it.
     """
+    if pool not in TRAINING:
+        raise UserError(f"no training in pool {pool!r}", fix=f"one of {', '.join(TRAINING)}")
     plan = workspace.plan(root)
     environ = environment(plan, pool)
     if not (plan.root / DEPLOYMENTS).is_file():

@@ -24,7 +24,7 @@ CHUNK = 2**22  # bytes read at once
 # Whole words between underscores: TOKENIZERS_PARALLELISM holds no token.
 _SECRET = re.compile(
     r"(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|PGPASSWORD|PASSPHRASE|AUTH_STRING|"
-    r"(API|JUDGE|SIGNING)_?KEY|ACCESS_KEY|PRIVATE_KEY|WEBHOOK(_URL)?)$"
+    r"(API|JUDGE|SIGNING|READ)_?KEY|ACCESS_KEY|PRIVATE_KEY|WEBHOOK(_URL)?)$"
 )
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s/:@]*):([^\s/@]+)@")
 _read: set[str] = set()

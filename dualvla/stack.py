@@ -122,7 +122,7 @@ def _seaweed(root: Path, row: tuple[int, ...], owner: Keys | None) -> Service:
             *(_weed(), "mini", f"-dir={root / STATE / 's3'}", f"-ip={HOST}", f"-ip.bind={HOST}"),
             *options,
         ),
-        environment=owner.environment() if owner else {},
+        environment=owner.environment() | keys.signing() if owner else {},
     )
 
 
@@ -143,6 +143,7 @@ def up(root: Path, *, names: tuple[str, ...] = ("prefect", "s3")) -> dict[str, s
     root = root.absolute()
     check_ports(root, names)
     (root / STATE / "s3").mkdir(parents=True, exist_ok=True)
+    (root / STATE / "s3").chmod(0o700)  # its files are readable, and hold every object
     with _locked(root):
         owner = keys.local(root, create=True, who=keys.OWNER)
         wanted = [service for service in services(root, owner) if service.name in names]
@@ -266,7 +267,7 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (urllib.error.URLError, OSError, ValueError):
         return False
 
 

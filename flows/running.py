@@ -104,6 +104,8 @@ def enter(chosen: Flow[Any, Any], about: str | None) -> None:
     parser.add_argument("--cron", help="do not run now, but serve a deployment with this schedule")
     parser.add_argument("--checked", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if not Path(given.root).is_dir():
+        parser.error(f"no folder {given.root}")
     if given.cron and chosen.name != run.RETRAIN.name:
         parser.error("--cron is of flows.retrain; prefect.yaml schedules the others")
     if not given.checked:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import urllib.error
 import urllib.request
 
 import psutil
@@ -97,3 +98,16 @@ def test_keys_of_the_environment_win_and_are_not_stored(tmp_path, monkeypatch):
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(UserError, match="AWS_SECRET_ACCESS_KEY is not set"):
         keys.local(tmp_path)
+
+
+def test_the_servers_behind_s3_take_nothing_without_a_key(s3_root):
+    ports = json.loads((s3_root / ".dualvla/s3.pid.json").read_text())["ports"]
+    address = f"http://127.0.0.1:{ports[3]}/buckets/somebody/alias.json"  # the filer
+    for request in (address, urllib.request.Request(address, data=b"{}", method="POST")):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(request, timeout=5)
+    assert (s3_root / ".dualvla/s3").stat().st_mode & 0o077 == 0
+
+
+def test_an_address_that_is_none_does_not_answer():
+    assert not stack.answers("nonsense/health")

@@ -37,12 +37,12 @@ class Check:
         low, high = self.arguments.get("min_value"), self.arguments.get("max_value")
         if self.rule == "in_set":
             return "one of " + ", ".join(str(value) for value in self.arguments["value_set"])
-        if self.rule not in ("between", "mean", "rows"):
+        if self.rule not in ("between", "rows"):
             return WORDS[self.rule]
         limits = f"at least {low}" if high is None else f"at most {high}"
         if low is not None and high is not None:
             limits = f"exactly {low}" if low == high else f"in [{low}, {high}]"
-        return {"between": "", "mean": "mean ", "rows": "number of rows "}[self.rule] + limits
+        return {"between": "", "rows": "number of rows "}[self.rule] + limits
 
 
 WORDS = {
@@ -87,11 +87,6 @@ def unique(*names: str, why: str) -> Check:
     if len(names) == 1:
         return Check("distinct", names, why)
     return Check("unique", names, why, {"column_list": list(names)}, each=False)
-
-
-def mean(*names: str, why: str, low: float | None = None, high: float | None = None) -> Check:
-    """The mean of a column lies in [low, high]."""
-    return Check("mean", names, why, {"min_value": low, "max_value": high})
 
 
 def rows(why: str, *, low: int | None = None, high: int | None = None) -> Check:

@@ -34,7 +34,6 @@ RULES = {
     "in_set": "ExpectColumnValuesToBeInSet",
     "distinct": "ExpectColumnValuesToBeUnique",
     "unique": "ExpectCompoundColumnsToBeUnique",
-    "mean": "ExpectColumnMeanToBeBetween",
     "rows": "ExpectTableRowCountToBeBetween",
     "ordered": "ExpectColumnPairValuesAToBeGreaterThanB",
     "equal": "ExpectColumnPairValuesToBeEqual",

@@ -20,6 +20,10 @@ OWNER = "default"  # as AWS clients call the section they read unasked
 IDENTITIES = ("reader", "trainer", "promoter")
 VARIABLE = "DUALVLA_IDENTITY"
 NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+# SeaweedFS' inner HTTP servers take whatever anybody sends them unless they know these.
+SIGNING = tuple(
+    f"WEED_JWT_{part}SIGNING_{kind}" for part in ("", "FILER_") for kind in ("KEY", "READ_KEY")
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ class Keys:
     def environment(self) -> dict[str, str]:
         """As the variables that AWS clients read."""
         return dict(zip(NAMES, (self.access, self.secret), strict=True))
+
+
+def signing() -> dict[str, str]:
+    """Random keys by which the parts of a local S3 server know each other, as its variables."""
+    return {name: secrets.token_urlsafe(32) for name in SIGNING}
 
 
 def identity() -> str:

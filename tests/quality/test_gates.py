@@ -42,7 +42,6 @@ RULES = {
     ),
     "distinct": (checks.unique("a", why=""), checks.unique("b", why="")),
     "unique": (checks.unique("a", "b", why=""), checks.unique("b", "c", why="")),
-    "mean": (checks.mean("a", low=2, high=2, why=""), checks.mean("a", high=1, why="")),
     "rows": (checks.rows("", low=3), checks.rows("", low=4)),
     "ordered": (checks.ordered("b", "a", why=""), checks.ordered("a", "b", why="")),
     "equal": (checks.equal("b", "c", why=""), checks.equal("a", "b", why="")),
