@@ -16,7 +16,21 @@ from run_times import hardware
 from dualvla import files, paths
 from dualvla.report import ablation_page
 
+# Stages of the main graph that the ablation builds on, and its own report.
+SHARED = (
+    *("demonstrations", "multimodal", "annotate", "base_vlm", "mix", "specialist", "prune"),
+    "ablation",
+)
 PLOT = re.compile(r"^!\[.*\]\(plots/.*\)\n\n?", re.MULTILINE)
+
+
+def own(timing: dict[str, Any], summary: dict[str, Any]) -> bool:
+    """Whether a stage is the ablation's: the workspace may hold a nightly run's too."""
+    chosen = timing["selection"]
+    if "run" not in chosen:
+        return timing["stage"] in SHARED
+    models = {row["model"] for row in summary["success"]}
+    return chosen.get("model", chosen.get("arm", "generalist")) in models
 
 
 def costs(timings: list[dict[str, Any]]) -> Iterator[str]:
@@ -47,7 +61,8 @@ def main() -> None:
     parser.add_argument("--note", default="", help="whatever else a reader must know")
     given = parser.parse_args()
     summary = files.read_json(paths.ABLATION / paths.REPORT / "summary.json")
-    timings = [files.read_json(path) for path in sorted(Path(paths.TIMINGS).glob("*.json"))]
+    read = [files.read_json(path) for path in sorted(Path(paths.TIMINGS).glob("*.json"))]
+    timings = [row for row in read if own(row, summary)]
     sys.stdout.write(page(summary, timings, given.commit, given.note))
 
 

@@ -27,7 +27,7 @@ import torch
 from run_times import hardware
 from torch import Tensor
 
-from dualvla import config, paths, progress, runs
+from dualvla import config, files, paths, progress, runs
 from dualvla.config import Distill, Params
 from dualvla.data import conversations
 from dualvla.evaluation import acting, protocol, simpler, statistics
@@ -260,10 +260,16 @@ def row(path: Path, episodes: pd.DataFrame, questions: tuple[int, int], mode: st
     """Figures of one model."""
     ran = episodes[episodes["status"] == "ok"]
     key = ran[["starts", "task", "start_id", "noise"]].astype(str).agg(" ".join, axis=1)
+    start = list(key.str.rpartition(" ")[0])
+    found = statistics.rate(int(ran[mode].sum()), len(ran))
+    table = statistics.by_start(start, ran[mode].to_numpy(float))
+    low, high = statistics.wider(table, found["low"], found["high"])
     return {
         "model": path.name,
         "path": str(path),
-        **statistics.rate(int(ran[mode].sum()), len(ran)),
+        **found,
+        "low": low,
+        "high": high,
         "tokens_per_decision": float(ran["tokens"].sum() / ran["decisions"].sum()),
         "questions": statistics.rate(*questions),
         "outcomes": dict(zip(key, ran[mode].astype(int), strict=True)),
@@ -274,7 +280,10 @@ def versus(one: dict, other: dict) -> str:
     """Paired difference in points, and McNemar's p."""
     both = sorted(one["outcomes"].keys() & other["outcomes"].keys())
     first, second = (np.array([r["outcomes"][k] for k in both], bool) for r in (one, other))
-    difference, low, high = statistics.paired_difference(first, second)
+    starts = [key.rpartition(" ")[0] for key in both]
+    difference, low, high = statistics.crossed_difference(
+        *(statistics.by_start(starts, won.astype(float)) for won in (first, second))
+    )
     p = statistics.mcnemar(int((first & ~second).sum()), int((~first & second).sum()))
     return f"{100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] (p = {p:.3f})"
 
@@ -288,7 +297,8 @@ def page(rows: list[dict], params: Params, commit: str, argv: str) -> str:
         f"Commit {commit}; {hardware()}; profile `{params.profile}`, "
         f"{params.evaluate.success_mode} success, `{params.simulation.assets}` assets, "
         f"Wilson 95 % intervals; pairs of start and noise seed, McNemar's exact test, "
-        f"uncorrected; `{argv}`.",
+        "uncorrected. Intervals of rates and of differences are widened where starts return under "
+        f"several noise seeds, p-values are not; `{argv}`.",
         "",
         f"| model | change | success [95 %] | n | against {base['model']}, points | held-out QA "
         "| tokens/decision |",
@@ -330,15 +340,17 @@ def main() -> None:
     torch.set_num_threads(params.threads)
     starts = {name: int(count) for name, count in (s.split(":") for s in given.starts)}
     asked = {"tasks": params.simulation.tasks, "starts": starts, "noise": given.noise}
-    asked |= {"run": given.run, "questions": given.questions}
+    asked |= {"run": given.run, "questions": given.questions} | resuming.settings(params)
     rows = {one["path"]: one for one in resuming.rows(given.json, asked)}
     names = given.variants or list(VARIANTS)
     with contextlib.redirect_stdout(sys.stderr):
         for path in [*(train(name, params, given.run) for name in names), *given.against]:
-            if str(path) in rows:
+            weights = files.sha256(path)
+            if rows.get(str(path), {}).get("weights") == weights:
                 continue
             episodes, right = act(path, params, starts, given.noise), ask(path, given.questions)
-            rows[str(path)] = row(path, episodes, right, params.evaluate.success_mode)
+            found = row(path, episodes, right, params.evaluate.success_mode)
+            rows[str(path)] = found | {"weights": weights}
             resuming.keep(given.json, asked, list(rows.values()))
     sys.stdout.write(page(list(rows.values()), params, given.commit, told))
 

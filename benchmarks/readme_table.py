@@ -40,6 +40,7 @@ def render(summary: dict[str, Any]) -> str:
         f"Profile `{summary['profile']}`, seed {summary['seed']}, {starts} starts, "
         f"{summary['success_mode'].replace('_', ' ')} success, `{summary['assets']}` assets; "
         "percent with Wilson intervals. VLA Score: rule judge, the specialist on its own scale. "
+        + ("Score and tokens are of all sets of starts. " if len(summary["starts"]) > 1 else "")
         + summary["verdict"]["text"]
     )
     return f"{table(summary, starts)}\n\n{note}"

@@ -19,7 +19,7 @@ import resuming
 import torch
 from run_times import hardware
 
-from dualvla import config, progress
+from dualvla import config, files, progress
 from dualvla.config import Evaluate, Params
 from dualvla.evaluation import protocol, simpler, statistics
 from dualvla.evaluation.acting import ModelPolicy
@@ -103,7 +103,13 @@ def main() -> None:
     torch.set_num_threads(params.threads)
     first = {name: int(count) for name, count in (s.split(":") for s in given.starts)}
     asked = {"tasks": params.simulation.tasks, "starts": first, "seed": params.seed}
-    rows = resuming.rows(given.json, asked)
+    asked |= resuming.settings(params)
+    weights = {path: files.sha256(path) for path in given.models}
+    rows = [
+        row
+        for row in resuming.rows(given.json, asked)
+        if weights.get(Path(row["model"])) in (row["weights"], None)
+    ]
     done = {(row["model"], row["reason"]) for row in rows}
     with contextlib.redirect_stdout(sys.stderr):
         for path, mode in itertools.product(given.models, given.modes):
@@ -111,7 +117,7 @@ def main() -> None:
                 continue
             patch = {"reason": mode, "starts": tuple(first), "episodes_per_task": first}
             evaluate = params.evaluate.model_copy(update=patch | {"videos_per_task": 0})
-            rows += measure(params, path, evaluate)
+            rows += [row | {"weights": weights[path]} for row in measure(params, path, evaluate)]
             resuming.keep(given.json, asked, rows)
     sys.stdout.write(page(rows, params, given.commit, told))
 

@@ -1,6 +1,7 @@
 """Figures of a long measurement, kept beside it so that it goes on where it stopped.
 
 What was asked is kept with them: figures of other starts or seeds are refused, never mixed in.
+Whoever measures models keeps their weights' hash in the rows, and measures other weights anew.
 """
 
 import json
@@ -8,7 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from dualvla import files
+from dualvla.config import Params
 from dualvla.errors import UserError
+
+
+def settings(params: Params) -> dict[str, Any]:
+    """What an episode's outcome depends on beside its policy, start and seed."""
+    evaluate, simulation = params.evaluate, params.simulation
+    return {
+        "assets": simulation.assets,
+        "image_size": simulation.image_size,
+        "success_mode": evaluate.success_mode,
+        "execute": evaluate.execute,
+        "reason_every": evaluate.reason_every,
+    }
 
 
 def rows(path: Path | None, asked: dict[str, Any]) -> list[dict[str, Any]]:

@@ -171,6 +171,12 @@ def page(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _alike(params: Params) -> tuple[Any, ...]:
+    """What one page states for all of its profiles."""
+    share, settings = params.mix.multimodal_share, params.distill
+    return settings.batch_size, share, settings.targets.model_dump_json(), params.threads
+
+
 def main() -> None:
     """Measure, print the page and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -185,6 +191,8 @@ def main() -> None:
         params = config.parse(config.merge(base, patch))
         torch.set_num_threads(params.threads)
         record[profile] = params
+    if len({_alike(one) for one in record.values()}) > 1:
+        parser.error("these profiles have other batches, targets or threads: a page each")
     asked = round(params.distill.batch_size * params.mix.multimodal_share)
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -70,6 +70,7 @@ def evaluation(root: Path, params: config.Params, model: str, run: str, trials: 
     timing = root / paths.DECISIONS / f"{paths.label(model, run)}.json"
     _json(timing, {"decisions": int(table["decisions"].sum()), "seconds": 60.0})
     ran = {"assets": params.simulation.assets, "execute": 4, "seed": seed}
+    ran["protocol"] = {"name": "nightly", "hash": f"of seed {seed}"}
     ran["reason"] = "never" if model == "specialist" else "auto"  # it has no words
     _json(folder / "summary.json", simpler.summary(outcome, "last_step") | ran)
 

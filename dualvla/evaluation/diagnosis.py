@@ -188,9 +188,9 @@ def summary(found: pd.DataFrame, seed: int) -> dict[str, Any]:
             subset: {text: _error(found[rows], text, seed) for text in TEXTS}
             for subset, rows in ({"all": every} | own).items()
         },
-        "subtask": _rate(found["right"]) if reasons else None,
-        "thinks": {kind: _rate(found.loc[rows, "thinks"]) for kind, rows in kinds.items()},
-        "kept": {kind: _rate(found.loc[rows, "kept"]) for kind, rows in kinds.items()},
+        "subtask": _rate(found, "right", seed) if reasons else None,
+        "thinks": {kind: _rate(found[rows], "thinks", seed) for kind, rows in kinds.items()},
+        "kept": {kind: _rate(found[rows], "kept", seed) for kind, rows in kinds.items()},
     }
 
 
@@ -221,8 +221,14 @@ def _error(found: pd.DataFrame, text: str, seed: int) -> dict[str, Any] | None:
     return {"error": float(values.mean()), "low": low, "high": high, **counts}
 
 
-def _rate(marked: "pd.Series[bool]") -> dict[str, Any] | None:
-    return statistics.rate(int(marked.sum()), len(marked)) if len(marked) else None
+def _rate(found: pd.DataFrame, name: str, seed: int) -> dict[str, Any] | None:
+    """Share of marked frames; its interval is the wider one of frames' and of episodes'."""
+    if found.empty:
+        return None
+    marked, groups = found[name].to_numpy(np.float64), found["episode_index"].to_numpy()
+    rate = statistics.rate(int(marked.sum()), len(marked))
+    low, high = bootstrap(marked, groups, seed) or (rate["low"], rate["high"])
+    return rate | {"low": min(low, rate["low"]), "high": max(high, rate["high"])}
 
 
 def _starts(rows: Sequence[Any]) -> range:

@@ -150,6 +150,12 @@ def _condition(evaluations: Mapping[str, Sequence[Row]]) -> Row:
     A model that has no words never reasons, whatever it is told, and so agrees with any `reason`.
     """
     shared: dict[str, tuple[str, Any]] = {}
+    for seed, of_seed in enumerate(zip(*evaluations.values(), strict=True)):
+        for model, row in zip(evaluations, of_seed, strict=True):
+            if row["protocol"] != of_seed[0]["protocol"]:
+                what = f"{model} and {next(iter(evaluations))} ran by other protocols, seed {seed}"
+                fix = "evaluate both by one protocol"
+                raise UserError(what, where=str(paths.ABLATION), fix=fix)
     for model, rows in evaluations.items():
         for row in rows:
             for key in ("assets", "success_mode", "execute", "reason"):

@@ -125,7 +125,7 @@ def _read(folder: Path) -> Row:
         protocol = data["protocol"]
         head = {key: data[key] for key in ("model", "assets", "success_mode", "execute", "seed")}
         rates = [
-            {key: row[key] for key in ("starts", "task", "k", "n", "errors")}
+            {key: row[key] for key in ("starts", "task", "k", "n", "errors", "low", "high")}
             for row in data["rates"]
             if row["task"] != "all"
         ]
@@ -195,8 +195,13 @@ def _measured(model: str, results: Sequence[Row]) -> Row:
 
 
 def _pooled(rows: Sequence[Row]) -> Row:
+    """Rates of several rows as one; of a single row with its own interval.
+
+    That may be wider than Wilson's, where a protocol repeats its starts.
+    """
     counts = {key: sum(row[key] for row in rows) for key in ("k", "n", "errors")}
-    return statistics.rate(counts["k"], counts["n"]) | {"errors": counts["errors"]}
+    own = {key: rows[0][key] for key in ("low", "high")} if len(rows) == 1 else {}
+    return statistics.rate(counts["k"], counts["n"]) | own | {"errors": counts["errors"]}
 
 
 def _apart(group: Sequence[Row]) -> Row:

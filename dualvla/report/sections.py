@@ -33,7 +33,7 @@ def evaluation(model: str) -> Row:
 
 def condition(evaluations: dict[str, Row]) -> Row:
     """What all models must share to stand in one table; a `UserError` if they do not."""
-    keys = ("assets", "success_mode", "seed", "execute")
+    keys = ("assets", "success_mode", "seed", "execute", "protocol")
     names = list(evaluations)
     first = {key: evaluations[names[0]][key] for key in keys}
     for name in names[1:]:

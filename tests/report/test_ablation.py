@@ -149,3 +149,12 @@ def test_models_that_reasoned_otherwise_are_refused(tmp_path, monkeypatch):
     path.write_text(path.read_text().replace('"auto"', '"always"'))
     with pytest.raises(UserError, match=r"reason of .* is 'a"):
         ablation.collect(params)
+
+
+def test_models_that_ran_by_other_protocols_are_refused(tmp_path, monkeypatch):
+    params = ablation_workspace.build(tmp_path, trials=4)
+    monkeypatch.chdir(tmp_path)
+    path = paths.results(paths.EVALUATION, "base_ft", "short-0") / "summary.json"
+    path.write_text(path.read_text().replace("of seed 0", "another"))
+    with pytest.raises(UserError, match=r"base_ft and .* ran by other protocols, seed 0"):
+        ablation.collect(params)

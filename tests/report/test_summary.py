@@ -87,6 +87,12 @@ def test_a_rate_that_its_episodes_do_not_bear_out_is_refused(params):
         summary.collect(params)
 
 
+def test_models_evaluated_by_other_protocols_are_refused(params):
+    change(paths.EVALUATION / "base_ft" / "summary.json", protocol={"name": "x", "hash": "x"})
+    with pytest.raises(UserError, match="protocol is .*'x'.* for specialist"):
+        summary.collect(params)
+
+
 def test_models_evaluated_under_other_conditions_are_refused(params):
     change(paths.EVALUATION / "base_ft" / "summary.json", assets="official")
     with pytest.raises(UserError, match="assets is 'official', for specialist 'generated'"):

@@ -68,8 +68,8 @@ class Knowledge:
             raise frames.UnreadableError("no video")
         film = case.film(_three(len(case.clip.environment)))
         near = self._space.near(_words(case), film)
-        own = "/".join(case.key[1:])
-        same = [str(name).split("/", 2)[2] == own for name in self.index["id"]]
+        own = _start("/".join(case.key[1:]))
+        same = [_start(str(name).split("/", 2)[2]) == own for name in self.index["id"]]
         usable = (self.index["r"].notna() == speaks).to_numpy() & ~np.array(same, bool)
         chosen = embeddings.nearest(np.where(usable, near, -np.inf), count)
         rows = self.index.to_dict("records")
@@ -235,6 +235,11 @@ def _scores(folder: Path) -> dict[cases.Key, dict[str, Any]]:
 def _words(case: Case) -> str:
     """What is said in a trajectory: command and texts."""
     return f"{case.instruction}\n{prompts.texts(case.clip)}"
+
+
+def _start(name: str) -> str:
+    """A start by its name; a repeat of it (`official-00#1`) is the same start."""
+    return name.partition("#")[0]
 
 
 def _three(length: int) -> list[int]:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -159,6 +160,10 @@ def test_examples_are_the_nearest_of_the_same_scale_and_never_the_case_itself(ba
     assert len(near) == 2
     assert all(row["id"].startswith("dualvla/") for row in near)
     assert "dualvla/official/carrot/official-02" not in [row["id"] for row in near]
+    repeat = dataclasses.replace(case(2), key=(*case(2).key[:2], f"{case(2).key[2]}#1"))
+    assert [row["id"] for row in built.nearest(repeat, True, 9)] == [
+        row["id"] for row in built.nearest(case(2), True, 9)
+    ]
     assert len(built.nearest(case(9), True, 9)) == 4
     # Texts as often as those of number 3 are nearest to it.
     assert (
