@@ -89,7 +89,7 @@ def test_a_rate_that_its_episodes_do_not_bear_out_is_refused(params):
 
 def test_models_evaluated_by_other_protocols_are_refused(params):
     change(paths.EVALUATION / "base_ft" / "summary.json", protocol={"name": "x", "hash": "x"})
-    with pytest.raises(UserError, match="protocol is .*'x'.* for specialist"):
+    with pytest.raises(UserError, match=r"protocol is .*'x'.* for specialist"):
         summary.collect(params)
 
 
