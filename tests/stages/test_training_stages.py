@@ -281,6 +281,13 @@ def test_an_arm_names_the_stage_that_has_not_run(with_generalist, name, needs):
     refused(with_generalist, says, "distill", "--arm", "dualvla")
 
 
+def test_an_arm_needs_only_what_it_reads(with_generalist):
+    shutil.rmtree(with_generalist / "data/pruned")
+    shutil.rmtree(with_generalist / "models/generalist")
+    run(with_generalist, "distill", "--arm", "specialist_ft")
+    assert (with_generalist / "models/specialist_ft").is_dir()
+
+
 def judged(folder: Path, keep: float) -> None:
     path = folder / "data/pruned/verdicts.parquet"
     table = pd.read_parquet(path)

@@ -115,6 +115,20 @@ def test_a_longer_run_and_another_batch_find_what_is_there(monkeypatch):
     assert sums().items() >= before.items()
 
 
+def test_more_draws_write_again_only_the_shard_in_which_the_fewer_ended():
+    prepared(mixer(draws=1), 200)
+    before = sums()
+    made = mixer(draws=3)
+    look = prepared(made, 200)
+    after = sums()
+    changed = {name for name in before if after[name] != before[name]}
+    last = (FRAMES - 1) // lessons.SHARD
+    assert changed == {
+        f"{'a' * 16}/train-{k}-{last:06d}.safetensors" for k in ("velocity", "chunk")
+    }
+    assert len(look(made(199)).velocity) == made.shares[0]
+
+
 def test_shards_do_not_depend_on_who_asked_first(tmp_path, monkeypatch):
     for steps in (3, 90):
         prepared(mixer(), steps)

@@ -12,6 +12,8 @@ import yaml
 from safetensors.torch import load_file
 
 from dualvla import files
+from dualvla.errors import UserError
+from dualvla.training import sharding
 
 pytestmark = pytest.mark.slow  # three interpreters start
 ROOT = Path(__file__).parents[2]
@@ -65,3 +67,10 @@ def test_a_stopped_run_of_two_processes_ends_with_the_same_weights(two):
     assert files.read_json(two / "resumed.json") == files.read_json(two / "generalist.json")
     whole, resumed = (load_file(two / f"{n}.safetensors") for n in ("generalist", "resumed"))
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+def test_recomputed_activations_are_refused_where_they_would_go_another_way(monkeypatch):
+    sharding.require_kept_activations("arm decoupled")
+    monkeypatch.setenv("FSDP_ACTIVATION_CHECKPOINTING", "true")
+    with pytest.raises(UserError, match=r"arm decoupled.*fsdp_activation_checkpointing: false"):
+        sharding.require_kept_activations("arm decoupled")
