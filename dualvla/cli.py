@@ -124,13 +124,6 @@ def schedule(
 
     Example: dualvla schedule --cron "0 2 * * *"
     """
-    from prefect.client.schemas.schedules import CronSchedule
-
-    try:
-        CronSchedule(cron=cron)
-    except ValueError as error:
-        fix = 'five fields as in crontab, such as "0 2 * * *"'
-        raise UserError(f"no such time: {cron!r}", where="--cron", fix=fix) from error
     _flow(profile, "--cron", cron)
 
 

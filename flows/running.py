@@ -16,6 +16,7 @@ from typing import Any, get_args
 import httpx
 from prefect import get_run_logger, tags
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import Flow
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
@@ -108,6 +109,11 @@ def enter(chosen: Flow[Any, Any], about: str | None) -> None:
         parser.error(f"no folder {given.root}")
     if given.cron and chosen.name != run.RETRAIN.name:
         parser.error("--cron is of flows.retrain; prefect.yaml schedules the others")
+    if given.cron:
+        try:
+            CronSchedule(cron=given.cron)
+        except ValueError:
+            parser.error(f'--cron: no such time: {given.cron!r}; such as "0 2 * * *"')
     if not given.checked:
         # The command line checks the machine and starts the servers, then comes back here.
         busy = ["--when-busy", given.when_busy]

@@ -29,7 +29,8 @@ def rank() -> int:
     """Number of this process, as launched; 0 writes files and shows progress."""
     if distributed.is_initialized():
         return distributed.get_rank()
-    return int(os.environ.get("RANK", "0"))
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1  # a stray RANK alone says nothing
+    return int(os.environ.get("RANK", "0")) if launched else 0
 
 
 def device() -> torch.device:
