@@ -124,6 +124,10 @@ def schedule(
 
     Example: dualvla schedule --cron "0 2 * * *"
     """
+    # Prefect says what a time is, and is asked before a server is started for it.
+    asked = [sys.executable, "-m", "flows.retrain", "--cron", cron, "--validate"]
+    if code := subprocess.run(asked, check=False).returncode:
+        raise typer.Exit(code)
     _flow(profile, "--cron", cron)
 
 

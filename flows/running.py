@@ -104,6 +104,7 @@ def enter(chosen: Flow[Any, Any], about: str | None) -> None:
     )
     parser.add_argument("--cron", help="do not run now, but serve a deployment with this schedule")
     parser.add_argument("--checked", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--validate", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if not Path(given.root).is_dir():
         parser.error(f"no folder {given.root}")
@@ -113,7 +114,9 @@ def enter(chosen: Flow[Any, Any], about: str | None) -> None:
         try:
             CronSchedule(cron=given.cron)
         except ValueError:
-            parser.error(f'--cron: no such time: {given.cron!r}; such as "0 2 * * *"')
+            parser.exit(2, f'error: --cron: no such time: {given.cron!r} -> such as "0 2 * * *"\n')
+    if given.validate:
+        return
     if not given.checked:
         # The command line checks the machine and starts the servers, then comes back here.
         busy = ["--when-busy", given.when_busy]

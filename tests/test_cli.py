@@ -85,6 +85,14 @@ def test_status_without_servers(bare_project):
     assert answer.stdout.count("stopped") == 2
 
 
+def test_a_wrong_time_is_refused_before_any_server_starts(bare_project):
+    answer = bare_project.run("schedule", "--cron", "nonsense")
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("error: --cron: no such time: 'nonsense' -> ")
+    assert answer.stderr.count("\n") == 1
+    assert bare_project.run("status").stdout.count("stopped") == 2
+
+
 def test_repro_runs_without_any_server(bare_project):
     answer = bare_project.run("repro", "annotate")
     assert answer.returncode == 0, answer.stderr
