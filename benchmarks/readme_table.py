@@ -1,6 +1,6 @@
-"""Write README's table of results from a run's report/summary.json.
+"""Write README's table of results from an ablation's summary.json.
 
-Usage: python benchmarks/readme_table.py [report/summary.json]
+Usage: python benchmarks/readme_table.py [ablation/report/summary.json]
 """
 
 import sys
@@ -13,42 +13,53 @@ README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
 
 
-def table(summary: dict[str, Any], starts: str) -> str:
-    """Success on a set of starts, questions, VLA Score and tokens, with n and intervals."""
-    tasks = summary["tasks"]
-    rates = {(r["model"], r["task"]): r for r in summary["success"] if r["starts"] == starts}
-    asked = {r["model"]: r for r in summary["questions"] if r["kind"] == "all"}
-    scores = {r["model"]: r["score"] for r in summary["vla_score"]}
-    tokens = {r["model"]: r["tokens_per_decision"] for r in summary["decisions"]}
-    head = ["model", *tasks, "success, all [95 %]", "held-out QA", "VLA Score", "tokens/decision"]
+def table(summary: dict[str, Any]) -> str:
+    """Success on each set of starts, questions and tokens, with n and intervals."""
+    rates = {
+        (row["budget"], row["model"], row["starts"]): row
+        for row in summary["success"]
+        if row["task"] == "all"
+    }
+    asked = {(row["budget"], row["model"]): row for row in summary["questions"]}
+    tokens = {(r["budget"], r["model"]): r["tokens_per_decision"] for r in summary["costs"]}
+    head = ["budget", "model", *(f"{name} starts" for name in summary["starts"])]
+    head += ["held-out QA", "tokens/decision"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for model in summary["models"]:
-        cells = [f"{rates[model, t]['k']}/{rates[model, t]['n']}" for t in tasks]
-        total, question = rates[model, "all"], asked[model]
-        bounds = "[{:.1f}, {:.1f}]".format(100 * total["low"], 100 * total["high"])
-        cells.append(f"{100 * total['rate']:.1f} {bounds}")
-        cells.append(f"{100 * question['rate']:.1f} (n = {question['n']})")
-        cells += [f"{100 * scores[model]:.1f}", f"{tokens[model]:.1f}"]
-        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    for place, budget in enumerate(row["budget"] for row in summary["budgets"]):
+        for model in summary["models"]:
+            start = model == "specialist"  # the same under every budget
+            if start and place:
+                continue
+            found = [rates[budget, model, name] for name in summary["starts"]]
+            question = asked.get((budget, model))
+            cells = ["-" if start else budget, model, *(_rate(row) for row in found)]
+            cells += [_rate(question) if question else "-", f"{tokens[budget, model]:.1f}"]
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def _rate(row: dict[str, Any]) -> str:
+    bounds = f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    return f"{100 * row['rate']:.1f} {bounds} {row['k']}/{row['n']}"
+
+
 def render(summary: dict[str, Any]) -> str:
-    """The first set's table and how to read it."""
-    starts = summary["starts"][0]
-    note = (
-        f"Profile `{summary['profile']}`, seed {summary['seed']}, {starts} starts, "
-        f"{summary['success_mode'].replace('_', ' ')} success, `{summary['assets']}` assets; "
-        "percent with Wilson intervals. VLA Score: rule judge, the specialist on its own scale. "
-        + ("Score and tokens are of all sets of starts. " if len(summary["starts"]) > 1 else "")
-        + summary["verdict"]["text"]
+    """The table and how to read it."""
+    steps = "; ".join(
+        f"`{row['budget']}` {row['generalist_steps']} + {row['arm_steps']} steps"
+        for row in summary["budgets"]
     )
-    return f"{table(summary, starts)}\n\n{note}"
+    note = (
+        f"Profile `{summary['profile']}`, seeds {', '.join(map(str, summary['seeds']))}, "
+        f"{summary['success_mode'].replace('_', ' ')} success, `{summary['assets']}` assets; "
+        f"percent with 95 % intervals over starts and seeds; budgets: {steps}."
+    )
+    return f"{table(summary)}\n\n{note}"
 
 
 def main() -> None:
     """Replace what stands between the two marks."""
-    source = Path(sys.argv[1] if len(sys.argv) > 1 else "report/summary.json")
+    source = Path(sys.argv[1] if len(sys.argv) > 1 else "ablation/report/summary.json")
     written = render(files.read_json(source))
     text = README.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN, 1)

@@ -9,11 +9,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from readme_table import table
 from run_times import hardware
 
 from dualvla import files
 from dualvla.evaluation.statistics import rate
+
+
+def table(summary: dict[str, Any], starts: str) -> str:
+    """Success on a set of starts, questions, VLA Score and tokens, with n and intervals."""
+    tasks = summary["tasks"]
+    rates = {(r["model"], r["task"]): r for r in summary["success"] if r["starts"] == starts}
+    asked = {r["model"]: r for r in summary["questions"] if r["kind"] == "all"}
+    scores = {r["model"]: r["score"] for r in summary["vla_score"]}
+    tokens = {r["model"]: r["tokens_per_decision"] for r in summary["decisions"]}
+    head = ["model", *tasks, "success, all [95 %]", "held-out QA", "VLA Score", "tokens/decision"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for model in summary["models"]:
+        cells = [f"{rates[model, t]['k']}/{rates[model, t]['n']}" for t in tasks]
+        total, question = rates[model, "all"], asked[model]
+        bounds = "[{:.1f}, {:.1f}]".format(100 * total["low"], 100 * total["high"])
+        cells.append(f"{100 * total['rate']:.1f} {bounds}")
+        cells.append(f"{100 * question['rate']:.1f} (n = {question['n']})")
+        cells += [f"{100 * scores[model]:.1f}", f"{tokens[model]:.1f}"]
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def lines(summary: dict[str, Any], commit: str, note: str) -> Iterator[str]:
