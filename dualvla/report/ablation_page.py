@@ -53,7 +53,10 @@ def _index(summary: Summary) -> dict[str, Any]:
     success = {
         (row["budget"], row["model"], row["starts"], row["task"]): row for row in summary["success"]
     }
+    told = dict.fromkeys(row["claim"] for row in summary["claims"])
     return {
+        # A claim's rows of all budgets together, claims in the order in which they are told.
+        "claims": [row for claim in told for row in summary["claims"] if row["claim"] == claim],
         "success_by": success,
         **{f"{name}_by": rows for name, rows in by.items()},
         "references": _references(summary),
