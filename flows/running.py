@@ -115,7 +115,7 @@ def enter(chosen: Flow[Any, Any], about: str | None) -> None:
             CronSchedule(cron=given.cron)
         except ValueError:
             parser.exit(2, f'error: --cron: no such time: {given.cron!r} -> such as "0 2 * * *"\n')
-    if given.validate:
+    if given.validate:  # `dualvla schedule` asks before it starts servers
         return
     if not given.checked:
         # The command line checks the machine and starts the servers, then comes back here.
