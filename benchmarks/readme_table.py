@@ -1,4 +1,4 @@
-"""Write README's table of results from an ablation's summary.json.
+"""Write README's table of results, and its plots, from an ablation's summary.json.
 
 Usage: python benchmarks/readme_table.py [ablation/report/summary.json]
 """
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dualvla import files
+from dualvla.report import ablation_page, svg
 
 README = Path(__file__).parents[1] / "README.md"
+PICTURES = README.parent / "docs" / "pictures"
 BEGIN, END = "<!-- results:begin", "<!-- results:end -->"
 
 
@@ -58,9 +60,14 @@ def render(summary: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Replace what stands between the two marks."""
+    """Replace what stands between the two marks, and the plots of success."""
     source = Path(sys.argv[1] if len(sys.argv) > 1 else "ablation/report/summary.json")
-    written = render(files.read_json(source))
+    summary = files.read_json(source)
+    written = render(summary)
+    drawn = ablation_page.draw(summary)
+    for budget in (row["budget"] for row in summary["budgets"]):
+        name = f"success-{budget}.svg"
+        files.write_text(PICTURES / name, svg.standalone(drawn[f"{budget}-success"]))
     text = README.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN, 1)
     mark, tail = rest.split("\n", 1)
